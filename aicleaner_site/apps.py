@@ -1,0 +1,7 @@
+from django.apps import AppConfig
+
+
+class AicleanerSiteConfig(AppConfig):
+    default_auto_field = "django.db.models.BigAutoField"
+    name = "aicleaner_site"
+    verbose_name = "AICleaner Performance"

@@ -1,0 +1,77 @@
+"""Reading environment variables, with one clear sentence when one is wrong."""
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+SOCKET_PATH_LIMIT = 107  # bytes in sockaddr_un.sun_path, less the closing zero
+
+
+def path(name: str, default: Path) -> Path:
+    return Path(os.environ.get(name) or default).expanduser().resolve()
+
+
+def words(name: str, default: str) -> list[str]:
+    return os.environ.get(name, default).replace(",", " ").split()
+
+
+def boolean(name: str, *, default: bool) -> bool:
+    raw = os.environ.get(name, "").strip().lower()
+    if raw in ("", "1", "true", "yes", "on", "0", "false", "no", "off"):
+        return raw in ("1", "true", "yes", "on") if raw else default
+    raise ImproperlyConfigured(f"{name} is '{raw}': give 1 or 0.")
+
+
+def integer(name: str, default: int, low: int = 1, high: int = 1_000_000) -> int:
+    raw = os.environ.get(name, str(default))
+    if not raw.isdecimal() or not low <= int(raw) <= high:
+        raise ImproperlyConfigured(f"{name} is '{raw}': give a whole number from {low} to {high}.")
+    return int(raw)
+
+
+def port(name: str, default: int) -> int:
+    return integer(name, default, 1, 65535)
+
+
+def ollama_url() -> str:
+    """OLLAMA_HOST as Ollama itself reads it: host, host:port or URL; 0.0.0.0 means this machine."""
+    raw = os.environ.get("OLLAMA_HOST", "").strip() or "127.0.0.1:11434"
+    try:
+        parts = urlsplit(raw if "://" in raw else f"http://{raw}")
+        given = parts.port
+    except ValueError as error:
+        raise ImproperlyConfigured(f"OLLAMA_HOST is '{raw}': {error}. Give host, host:port or http(s)://host:port.") from error
+    if parts.scheme not in ("http", "https"):
+        raise ImproperlyConfigured(f"OLLAMA_HOST is '{raw}': give host, host:port or http(s)://host:port.")
+    host = parts.hostname or "127.0.0.1"
+    if host == "0.0.0.0":  # noqa: S104 - a listening address, read as the loopback that reaches it
+        host = "127.0.0.1"
+    default = 443 if "://" in raw and parts.scheme == "https" else 80 if "://" in raw else 11434
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{given or default}"
+
+
+def run_dir(data_dir: Path) -> Path:
+    """Folder of the sockets: `DATA_DIR/run`, or one of the user's own in /tmp when that path is too long for a socket."""
+    wanted = data_dir / "run"
+    if len(os.fsencode(wanted / "supervisor.sock.999999")) <= SOCKET_PATH_LIMIT:
+        return wanted
+    from hashlib import sha256
+
+    digest = sha256(os.fsencode(data_dir)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"aicleaner-{os.getuid()}-{digest}"
+
+
+def secret_key(data_dir: Path) -> str:
+    """The key kept in `DATA_DIR/secret_key`; before `manage.py up` made it, one that lasts as long as the process."""
+    if key := os.environ.get("AICLEANER_SECRET_KEY"):
+        return key
+    try:
+        return (data_dir / "secret_key").read_text().strip()
+    except FileNotFoundError:
+        return secrets.token_urlsafe(50)
+    except OSError as error:
+        raise ImproperlyConfigured(f"{data_dir / 'secret_key'} can't be read: {error.strerror}.") from error

@@ -1,0 +1,198 @@
+"""Django settings. Everything an operator changes is an environment variable or a key of `config.yaml`;
+README.md lists both. Nothing here touches the disk except reading the secret key that `manage.py up` made."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+
+from aicleaner_site import environment as env
+from aicleaner_site.config import load_config
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = env.path("AICLEANER_DATA_DIR", BASE_DIR / "var")
+RUN_DIR = env.run_dir(DATA_DIR)
+LOG_DIR = DATA_DIR / "logs"
+MODELS_DIR = DATA_DIR / "models"
+CONFIG_FILE = env.path("AICLEANER_CONFIG", BASE_DIR / "config.yaml")
+CONFIG = load_config(CONFIG_FILE)
+
+SECRET_KEY = env.secret_key(DATA_DIR)
+DEBUG = env.boolean("AICLEANER_DEBUG", default=False)
+ALLOWED_HOSTS = env.words("AICLEANER_ALLOWED_HOSTS", "localhost 127.0.0.1 [::1]")
+CSRF_TRUSTED_ORIGINS = env.words("AICLEANER_TRUSTED_ORIGINS", "")
+
+# --- addresses -------------------------------------------------------------------------------------------
+WEB_HOST = os.environ.get("AICLEANER_WEB_HOST", "127.0.0.1")
+WEB_PORT = env.port("AICLEANER_WEB_PORT", 8000)
+GATEWAY_HOST = os.environ.get("AICLEANER_GATEWAY_HOST", "127.0.0.1")
+GATEWAY_PORT = env.port("AICLEANER_GATEWAY_PORT", 11435)
+GATEWAY_URL = os.environ.get("AICLEANER_GATEWAY_URL", f"http://127.0.0.1:{GATEWAY_PORT}")
+ENGINE_HOST = "127.0.0.1"
+ENGINE_PORT = env.port("AICLEANER_ENGINE_PORT", 11436)
+HOST_NAME = os.environ.get("AICLEANER_HOST_NAME") or socket.gethostname()
+
+# In order of preference: whoever answers first is the engine in use.
+ENGINES: list[dict[str, str]] = [
+    {"kind": "ollama", "url": env.ollama_url()},
+    {"kind": "embedded", "url": f"http://{ENGINE_HOST}:{ENGINE_PORT}"},
+]
+
+VALKEY_EMBEDDED = "REDIS_URL" not in os.environ
+VALKEY_SOCKET = RUN_DIR / "valkey.sock"
+VALKEY_URL = os.environ.get("REDIS_URL", f"unix://{VALKEY_SOCKET}")
+
+# --- Django ----------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "daphne",
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "django_celery_beat",
+    "django_htmx",
+    "aicleaner_site",
+    "tuning",
+    "benchmarks",
+    "monitoring",
+    "inference",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+ROOT_URLCONF = "aicleaner_site.urls"
+ASGI_APPLICATION = "aicleaner_site.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "aicleaner_site.context_processors.site",
+            ],
+        },
+    },
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "login"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+# Cookies are per host name, not per port: a name of our own keeps other local consoles from logging us out.
+SESSION_COOKIE_NAME = "aicleaner_session"
+CSRF_COOKIE_NAME = "aicleaner_csrf"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.boolean("AICLEANER_HTTPS", default=False)
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+SERVESTATIC_USE_FINDERS = True
+SERVESTATIC_AUTOREFRESH = DEBUG
+SERVESTATIC_ALLOW_ALL_ORIGINS = False
+
+# --- database --------------------------------------------------------------------------------------------
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+_database: dict[str, Any] = dict(
+    dj_database_url.config(
+        "DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}", conn_max_age=60, conn_health_checks=True
+    )
+)
+if _database["ENGINE"] == "django.db.backends.sqlite3":
+    _database["OPTIONS"] = {
+        # A write transaction takes its lock at once: two processes wait for each other instead of failing midway.
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8000;",
+    }
+    # The tests run other processes against the database: it has to be a file.
+    _database["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
+DATABASES = {"default": _database}
+
+# --- channels and celery ---------------------------------------------------------------------------------
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [VALKEY_URL], "prefix": "aicleaner:channels"},
+    }
+}
+CELERY_BROKER_URL = f"redis+socket://{VALKEY_URL.removeprefix('unix://')}" if VALKEY_URL.startswith("unix://") else VALKEY_URL
+CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": "aicleaner:celery:", "visibility_timeout": 6 * 3600}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_TIMEZONE = "UTC"
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TASK_ROUTES = {
+    "benchmarks.*": {"queue": "benchmarks"},
+    "inference.tasks.model_*": {"queue": "models"},
+    "monitoring.tasks.deliver_*": {"queue": "deliveries"},
+}
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    "heartbeat": {"task": "aicleaner_site.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
+    "store request records": {
+        "task": "inference.tasks.store_request_records",
+        "schedule": 2.0,
+        "options": {"expires": 2},
+    },
+    "delete old request records": {"task": "inference.tasks.delete_old_request_records", "schedule": 3600.0},
+}
+
+# --- product ---------------------------------------------------------------------------------------------
+METRICS_TOKEN = os.environ.get("AICLEANER_METRICS_TOKEN", "")
+METRICS_RETENTION_HOURS = CONFIG.monitoring.metrics_retention_hours
+REQUEST_RETENTION_DAYS = env.integer("AICLEANER_REQUEST_RETENTION_DAYS", 30)
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+    "loggers": {
+        "django.channels.server": {"level": "WARNING"},
+        "daphne": {"level": "WARNING"},
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
+        "celery.beat": {"level": "WARNING"},
+    },
+}
+
+UNFOLD = {
+    "SITE_TITLE": "AICleaner Performance",
+    "SITE_HEADER": "AICleaner Performance",
+    "SITE_URL": "/",
+    "SHOW_HISTORY": True,
+}

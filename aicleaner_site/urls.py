@@ -1,0 +1,18 @@
+"""Every address of the web process."""
+
+from django.contrib import admin
+from django.contrib.auth import views as auth
+from django.urls import include, path
+
+from aicleaner_site import views
+
+urlpatterns = [
+    path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("login/once/<str:token>/", views.login_once, name="login-once"),
+    path("logout/", auth.LogoutView.as_view(), name="logout"),
+    path("healthz", views.healthz, name="healthz"),
+    path("metrics", views.metrics_text, name="metrics"),
+    path("admin/", admin.site.urls),
+    path("", include("monitoring.urls")),
+    path("", include("inference.urls")),
+]

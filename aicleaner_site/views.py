@@ -1,0 +1,64 @@
+"""Pages and answers that belong to no single app."""
+
+import ipaddress
+import secrets
+
+from django.conf import settings
+from django.contrib.auth import login
+from django.contrib.auth.decorators import login_not_required
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_safe
+
+from aicleaner_site import accounts, health, metrics
+
+
+@login_not_required
+@require_safe
+@never_cache
+def healthz(request: HttpRequest) -> JsonResponse:
+    parts = health.check()
+    return JsonResponse(health.report(parts), status=200 if all(part.ok for part in parts) else 503)
+
+
+@login_not_required
+@require_safe
+@never_cache
+def metrics_text(request: HttpRequest) -> HttpResponse:
+    if not _may_read_metrics(request):
+        return HttpResponse(
+            "Send 'Authorization: Bearer TOKEN' with the value of AICLEANER_METRICS_TOKEN, or ask from this machine.\n",
+            status=401,
+            content_type="text/plain",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    text = metrics.render()
+    if text is None:
+        return HttpResponse("no sample in the last 10 s: is the collector running?\n", status=503, content_type="text/plain")
+    return HttpResponse(text, content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _may_read_metrics(request: HttpRequest) -> bool:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and settings.METRICS_TOKEN:
+        return secrets.compare_digest(token.strip().encode(), settings.METRICS_TOKEN.encode())
+    # Behind a reverse proxy everybody seems to come from this machine: then only the token counts.
+    if any(name in request.headers for name in ("X-Forwarded-For", "Forwarded", "X-Real-IP")):
+        return False
+    try:
+        return ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")).is_loopback
+    except ValueError:
+        return False
+
+
+@login_not_required
+@require_GET
+@never_cache
+def login_once(request: HttpRequest, token: str) -> HttpResponse:
+    user = accounts.use_one_time_login(token, timezone.now())
+    if user is None:
+        return render(request, "registration/login_once_failed.html", status=410)
+    login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+    return redirect("/")

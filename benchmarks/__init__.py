@@ -1,0 +1,1 @@
+"""Workloads, load generator, runs and their comparison."""

@@ -1,0 +1,1 @@
+"""Serves and transforms models: engine, gateway, request records; knows nothing of monitoring."""

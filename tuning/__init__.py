@@ -1,0 +1,1 @@
+"""Profiles, experiments, recommendations and their activation."""
