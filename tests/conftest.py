@@ -1,0 +1,15 @@
+"""What every test stands on; the data folder of the run is laid by tests/settings.py."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.conf import settings
+
+from aicleaner_site.valkey import ValkeyServer
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    """A real Valkey server on the socket that the settings name: what the tested code connects to by itself."""
+    with ValkeyServer(settings.VALKEY_SOCKET) as server:
+        yield server.url
