@@ -131,7 +131,9 @@ def parse_config(text: str, name: str = "config.yaml") -> PerformanceOptimizatio
     if not isinstance(tree, dict):
         raise ConfigError(f"{name} must be a mapping with the key 'performance_optimization'.")
     if unknown := [str(key) for key in tree if key != "performance_optimization"]:
-        raise ConfigError(f"{name}: unknown key '{unknown[0]}'; settings belong under 'performance_optimization'.")
+        raise ConfigError(
+            f"{name}: unknown key '{unknown[0]}'; settings belong under 'performance_optimization'."
+        )
     try:
         return PerformanceOptimization.model_validate(tree.get("performance_optimization") or {})
     except ValidationError as error:
@@ -143,3 +145,25 @@ def parse_config(text: str, name: str = "config.yaml") -> PerformanceOptimizatio
             else:
                 lines.append(f"{name}: {key}: {problem['msg']} (given: {problem['input']!r})")
         raise ConfigError("\n".join(lines)) from error
+
+
+KEYS_IN_USE = frozenset(
+    {
+        "resource_management.model_cache_size",
+        "resource_management.unload_timeout_minutes",
+        "monitoring.metrics_retention_hours",
+    }
+)
+
+
+def unused_keys(config: PerformanceOptimization) -> list[str]:
+    """Keys that the file sets and that nothing acts on yet, as dotted paths."""
+    return sorted(f"performance_optimization.{key}" for key in _keys_set(config) if key not in KEYS_IN_USE)
+
+
+def _keys_set(section: BaseModel, prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for name in section.model_fields_set:
+        value = getattr(section, name)
+        keys += _keys_set(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else [prefix + name]
+    return keys

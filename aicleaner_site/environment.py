@@ -44,7 +44,9 @@ def ollama_url() -> str:
         parts = urlsplit(raw if "://" in raw else f"http://{raw}")
         given = parts.port
     except ValueError as error:
-        raise ImproperlyConfigured(f"OLLAMA_HOST is '{raw}': {error}. Give host, host:port or http(s)://host:port.") from error
+        raise ImproperlyConfigured(
+            f"OLLAMA_HOST is '{raw}': {error}. Give host, host:port or http(s)://host:port."
+        ) from error
     if parts.scheme not in ("http", "https"):
         raise ImproperlyConfigured(f"OLLAMA_HOST is '{raw}': give host, host:port or http(s)://host:port.")
     host = parts.hostname or "127.0.0.1"

@@ -53,7 +53,7 @@ def report(parts: list[Part]) -> dict[str, Any]:
     }
 
 
-def _json(raw: bytes | None) -> dict[str, Any] | None:
+def _json(raw: bytes | str | None) -> dict[str, Any] | None:
     return json.loads(raw) if raw else None
 
 
@@ -75,7 +75,14 @@ def _collector(last: dict[str, Any] | None) -> Part:
 
 def _gateway_and_engine(stats: dict[str, Any] | None) -> list[Part]:
     if stats is None:
-        return [Part("gateway", False, "no sign of life"), Part("engine", False, "unknown: no gateway to ask")]
+        return [
+            Part("gateway", False, "no sign of life"),
+            Part("engine", False, "unknown: no gateway to ask"),
+        ]
     engine = stats.get("engine") or {}
-    detail = f"{engine.get('kind')} {engine.get('version') or ''} at {engine.get('url')}" if engine else "none answers"
+    detail = (
+        f"{engine.get('kind')} {engine.get('version') or ''} at {engine.get('url')}"
+        if engine
+        else "none answers"
+    )
     return [Part("gateway", True, "serving"), Part("engine", bool(engine.get("up")), detail)]

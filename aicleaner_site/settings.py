@@ -32,6 +32,11 @@ GATEWAY_PORT = env.port("AICLEANER_GATEWAY_PORT", 11435)
 GATEWAY_URL = os.environ.get("AICLEANER_GATEWAY_URL", f"http://127.0.0.1:{GATEWAY_PORT}")
 ENGINE_HOST = "127.0.0.1"
 ENGINE_PORT = env.port("AICLEANER_ENGINE_PORT", 11436)
+# The embedded engine takes the limits from where Ollama takes them.
+ENGINE_NUM_PARALLEL = env.integer("OLLAMA_NUM_PARALLEL", 1, high=64)
+ENGINE_MAX_QUEUE = env.integer("OLLAMA_MAX_QUEUE", 512)
+SAMPLE_MODEL = BASE_DIR / "inference" / "sample_model" / "aicleaner-sample-f16.gguf"
+GATEWAY_MAX_BODY_BYTES = env.integer("AICLEANER_GATEWAY_MAX_BODY_MB", 64, high=4096) * 2**20
 HOST_NAME = os.environ.get("AICLEANER_HOST_NAME") or socket.gethostname()
 
 # In order of preference: whoever answers first is the engine in use.
@@ -122,7 +127,10 @@ SERVESTATIC_ALLOW_ALL_ORIGINS = False
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 _database: dict[str, Any] = dict(
     dj_database_url.config(
-        "DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}", conn_max_age=60, conn_health_checks=True
+        "DATABASE_URL",
+        default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}",
+        conn_max_age=60,
+        conn_health_checks=True,
     )
 )
 if _database["ENGINE"] == "django.db.backends.sqlite3":
@@ -143,7 +151,9 @@ CHANNEL_LAYERS = {
         "CONFIG": {"hosts": [VALKEY_URL], "prefix": "aicleaner:channels"},
     }
 }
-CELERY_BROKER_URL = f"redis+socket://{VALKEY_URL.removeprefix('unix://')}" if VALKEY_URL.startswith("unix://") else VALKEY_URL
+CELERY_BROKER_URL = (
+    f"redis+socket://{VALKEY_URL.removeprefix('unix://')}" if VALKEY_URL.startswith("unix://") else VALKEY_URL
+)
 CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": "aicleaner:celery:", "visibility_timeout": 6 * 3600}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True

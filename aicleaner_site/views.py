@@ -36,7 +36,9 @@ def metrics_text(request: HttpRequest) -> HttpResponse:
         )
     text = metrics.render()
     if text is None:
-        return HttpResponse("no sample in the last 10 s: is the collector running?\n", status=503, content_type="text/plain")
+        return HttpResponse(
+            "no sample in the last 10 s: is the collector running?\n", status=503, content_type="text/plain"
+        )
     return HttpResponse(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 

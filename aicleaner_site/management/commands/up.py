@@ -1,0 +1,144 @@
+"""`manage.py up`: everything from an empty folder to a page that one can open."""
+
+import os
+import secrets
+import signal
+import threading
+import time
+import urllib.error
+import urllib.request
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from aicleaner_site import accounts, health, preflight
+from aicleaner_site.processes import all_processes
+from aicleaner_site.supervisor import Supervisor
+
+
+class Command(BaseCommand):
+    help = "Prepare the data folder and the database, start every process under one supervisor, and print where to log in."
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--wait",
+            type=float,
+            default=90,
+            metavar="SECONDS",
+            help="how long to wait for all parts to answer",
+        )
+
+    def handle(self, *args: object, wait: float, **options: Any) -> None:
+        started = time.monotonic()
+        try:
+            preflight.make_folders()
+            preflight.check_free_space()
+            lock = preflight.take_lock()
+            preflight.check_ports()
+        except preflight.CannotStartError as error:
+            raise CommandError(str(error)) from error
+        with lock:
+            make_secret_key()
+            call_command("migrate", interactive=False, verbosity=0)
+            password = accounts.ensure_admin(os.environ.get("AICLEANER_ADMIN_PASSWORD"))
+            self.run(started, wait, password)
+
+    def run(self, started: float, wait: float, password: str | None) -> None:
+        stop = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: stop.set())
+        supervisor = Supervisor(all_processes())
+        threading.Thread(target=self.tell_news, args=(supervisor, stop), daemon=True).start()
+        try:
+            missing = wait_until_healthy(wait, stop)
+            if not stop.is_set():
+                self.greet(time.monotonic() - started, missing, password)
+            stop.wait()
+            if supervisor.process.poll() is not None:
+                raise CommandError(
+                    f"The supervisor ended by itself; see {settings.LOG_DIR / 'supervisor.log'}."
+                )
+        finally:
+            self.say("stopping")
+            supervisor.stop()
+            self.say("stopped")
+
+    def tell_news(self, supervisor: Supervisor, stop: threading.Event) -> None:
+        for line in supervisor.news():
+            self.say(line)
+        stop.set()
+
+    def greet(self, took_s: float, missing: list[health.Part], password: str | None) -> None:
+        url = f"http://{shown_host(settings.WEB_HOST)}:{settings.WEB_PORT}"
+        user = get_user_model().objects.filter(username=accounts.ADMIN, is_active=True).first()
+        for part in missing:
+            self.say(f"{part.name} does not answer yet: {part.detail}; see {settings.LOG_DIR}")
+        lines = [
+            "",
+            f"AICleaner Performance is {'up' if not missing else 'up in part'} after {took_s:.1f} s.",
+            f"  Pages     {url}/",
+        ]
+        if user is not None:
+            token = accounts.create_one_time_login(user, timezone.now())
+            lines.append(f"  Log in    {url}/login/once/{token}/   (once, within 15 minutes)")
+        if password is not None:
+            lines.append(f"  Account   {accounts.ADMIN}, password {password}   (shown this once)")
+        gateway = f"http://{shown_host(settings.GATEWAY_HOST)}:{settings.GATEWAY_PORT}"
+        lines += [
+            f"  Gateway   {gateway}   (Ollama API, and OpenAI API under /v1)",
+            f"  Logs      {settings.LOG_DIR}",
+            "Ctrl-C stops everything.",
+            "",
+        ]
+        self.stdout.write("\n".join(lines))
+        self.stdout.flush()
+
+    def say(self, text: str) -> None:
+        self.stdout.write(f"{timezone.localtime():%H:%M:%S} {text}")
+        self.stdout.flush()
+
+
+def make_secret_key() -> None:
+    """Write `DATA_DIR/secret_key` (0600) unless it is there; a half-written key never stands under that name."""
+    file = settings.DATA_DIR / "secret_key"
+    if "AICLEANER_SECRET_KEY" in os.environ:
+        return
+    if not file.exists():
+        half = file.with_name(f"secret_key.{os.getpid()}")
+        with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            out.write(secrets.token_urlsafe(50))
+        half.rename(file)
+    settings.SECRET_KEY = file.read_text().strip()
+
+
+def wait_until_healthy(seconds: float, stop: threading.Event) -> list[health.Part]:
+    """Parts that still do not answer after `seconds`; empty when all do."""
+    web = f"http://{shown_host(settings.WEB_HOST)}:{settings.WEB_PORT}/healthz"
+    end = time.monotonic() + seconds
+    while True:
+        missing = [part for part in health.check() if not part.ok]
+        if not missing and not answers(web):
+            missing = [health.Part("web", False, f"nothing at {web}")]
+        if not missing or time.monotonic() > end or stop.wait(0.1):
+            return missing
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own address
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
+
+
+def shown_host(host: str) -> str:
+    """An address that a browser on this machine can open."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

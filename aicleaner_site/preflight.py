@@ -1,0 +1,114 @@
+"""What must hold before the processes are started; each failure is one sentence that says what to do."""
+
+import fcntl
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import IO
+
+import psutil
+from django.conf import settings
+
+FREE_BYTES_NEEDED = 200 * 2**20
+
+
+class CannotStartError(Exception):
+    """Something on this machine keeps the product from starting; the text is for the person at the terminal."""
+
+
+def make_folders() -> None:
+    for folder in (
+        settings.DATA_DIR,
+        settings.RUN_DIR,
+        settings.LOG_DIR,
+        settings.MODELS_DIR,
+        settings.DATA_DIR / "valkey",
+    ):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _try_to_write(folder)
+        except OSError as error:
+            raise CannotStartError(
+                f"The data folder {folder} can't be written ({error.strerror}): make it yours with chown, or set "
+                "AICLEANER_DATA_DIR to another one."
+            ) from error
+    if (
+        settings.RUN_DIR.stat().st_uid != os.getuid()
+    ):  # it may lie in /tmp, where anybody could have made it first
+        raise CannotStartError(
+            f"{settings.RUN_DIR} belongs to another user: remove it, or set AICLEANER_DATA_DIR to a shorter path."
+        )
+
+
+def _try_to_write(folder: Path) -> None:
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        probe.write_bytes(b"x")
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def check_free_space() -> None:
+    free = shutil.disk_usage(settings.DATA_DIR).free
+    if free < FREE_BYTES_NEEDED:
+        raise CannotStartError(
+            f"The disk of {settings.DATA_DIR} is full: {free / 2**20:.0f} MiB are free and {FREE_BYTES_NEEDED / 2**20:.0f} "
+            "MiB are needed. Free some space, or set AICLEANER_DATA_DIR to a folder on another disk."
+        )
+
+
+def take_lock() -> IO[str]:
+    """A lock on the data folder that lasts as long as this process; keep the returned file."""
+    file = (settings.RUN_DIR / "up.lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        raise CannotStartError(
+            f"AICleaner Performance already runs on {settings.DATA_DIR} (pid {holder}): stop it with Ctrl-C first, or set "
+            "AICLEANER_DATA_DIR for a second one."
+        ) from error
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def check_ports() -> None:
+    for what, host, port, variable in (
+        ("web pages", settings.WEB_HOST, settings.WEB_PORT, "AICLEANER_WEB_PORT"),
+        ("gateway", settings.GATEWAY_HOST, settings.GATEWAY_PORT, "AICLEANER_GATEWAY_PORT"),
+        ("engine", settings.ENGINE_HOST, settings.ENGINE_PORT, "AICLEANER_ENGINE_PORT"),
+    ):
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except PermissionError as error:
+            raise CannotStartError(
+                f"Port {port} ({what}) is not allowed for this user: set {variable} to one above 1023."
+            ) from error
+        except OSError as error:
+            raise CannotStartError(
+                f"Port {port} on {host} ({what}) can't be used: {_holder(port) or error.strerror or error}. Stop what "
+                f"uses it, or set {variable} to a free port."
+            ) from error
+
+
+def _holder(port: int) -> str | None:
+    """Which process listens on `port`, as far as this user may know."""
+    try:
+        listening = [
+            c
+            for c in psutil.net_connections("tcp")
+            if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port
+        ]
+        if listening and listening[0].pid:
+            return f"{psutil.Process(listening[0].pid).name()} (pid {listening[0].pid}) listens there"
+    except psutil.Error:
+        return None
+    return "another program listens there" if listening else None

@@ -1,0 +1,77 @@
+"""The processes of the product: for each the command line, and the order of starting (stopping goes the other way)."""
+
+import shlex
+import sys
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from aicleaner_site import valkey
+
+QUEUES = "default,benchmarks,models,deliveries"
+
+
+@dataclass(frozen=True)
+class Process:
+    name: str
+    command: list[str]
+    order: int = 20
+
+    def __str__(self) -> str:
+        return f"{self.name}: {shlex.join(self.command)}"
+
+
+def all_processes() -> list[Process]:
+    processes = [
+        Process("engine", engine_command()),
+        Process("gateway", gateway_command()),
+        Process("collector", [sys.executable, "manage.py", "collect"]),
+        Process("web", web_command()),
+        Process("worker", celery_command("worker")),
+        Process("beat", celery_command("beat")),
+    ]
+    if settings.VALKEY_EMBEDDED:
+        return [Process("valkey", valkey_command(), order=10), *processes]
+    return processes
+
+
+def valkey_command() -> list[str]:
+    return valkey.server_command(settings.VALKEY_SOCKET, settings.DATA_DIR / "valkey")
+
+
+def engine_command() -> list[str]:
+    resources = settings.CONFIG.resource_management
+    return [
+        *(sys.executable, "-m", "inference.engine"),
+        *("--host", settings.ENGINE_HOST, "--port", str(settings.ENGINE_PORT)),
+        *("--models", str(settings.MODELS_DIR)),
+        *("--max-loaded", str(resources.model_cache_size)),
+        *("--keep-alive", f"{resources.unload_timeout_minutes:g}m"),
+        *("--num-parallel", str(settings.ENGINE_NUM_PARALLEL), "--max-queue", str(settings.ENGINE_MAX_QUEUE)),
+        *("--seed-model", f"aicleaner-sample={settings.SAMPLE_MODEL}"),
+    ]
+
+
+def gateway_command() -> list[str]:
+    engines = [
+        word for engine in settings.ENGINES for word in ("--engine", f"{engine['kind']}={engine['url']}")
+    ]
+    return [
+        *(sys.executable, "-m", "inference.gateway"),
+        *("--host", settings.GATEWAY_HOST, "--port", str(settings.GATEWAY_PORT)),
+        *("--valkey", settings.VALKEY_URL, *engines, "--max-body", str(settings.GATEWAY_MAX_BODY_BYTES)),
+    ]
+
+
+def web_command() -> list[str]:
+    address = ("-b", settings.WEB_HOST, "-p", str(settings.WEB_PORT))
+    return [sys.executable, "-m", "daphne", *address, "-v", "0", "aicleaner_site.asgi:application"]
+
+
+def celery_command(part: str) -> list[str]:
+    start = [sys.executable, "-m", "celery", "-A", "aicleaner_site", part, "--loglevel", "INFO"]
+    if part == "beat":
+        return [*start, "--pidfile="]
+    # Threads: the work waits for the network and for processes of its own; one process keeps the memory small.
+    pool = ("--pool", "threads", "--concurrency", "8", "--queues", QUEUES)
+    return [*start, *pool, "--without-gossip", "--without-mingle", "--without-heartbeat"]
