@@ -1,5 +1,6 @@
 """supervisord (package `supervisor`) over the processes of the product: its configuration, its start and its log lines."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -23,16 +24,6 @@ logfile_backups=2
 pidfile={run_dir}/supervisord.pid
 directory={base_dir}
 umask=077
-
-[unix_http_server]
-file={run_dir}/supervisor.sock
-chmod=0700
-
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
-
-[supervisorctl]
-serverurl=unix://{run_dir}/supervisor.sock
 """
 PROGRAM = """
 [program:{name}]
@@ -54,9 +45,11 @@ stdout_logfile_backups=3
 
 def configuration(processes: list[Process]) -> str:
     """Text of supervisord's configuration file; `%` is doubled, since the file interpolates."""
+    # Without a user name supervisord warns each time that root starts it.
+    user = "user=root\n" if os.getuid() == 0 else ""
     places = {"log_dir": settings.LOG_DIR, "run_dir": settings.RUN_DIR, "base_dir": settings.BASE_DIR}
     quoted = {name: str(place).replace("%", "%%") for name, place in places.items()}
-    text = SUPERVISORD.format(**quoted)
+    text = SUPERVISORD.format(**quoted) + user
     for process in processes:
         command = shlex.join([sys.executable, str(CHILD), *process.command]).replace("%", "%%")
         text += PROGRAM.format(

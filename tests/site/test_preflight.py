@@ -1,0 +1,88 @@
+"""What keeps the product from starting is told in one sentence, by the command that a person types."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aicleaner_site import preflight
+from tests.product import BASE_DIR, free_ports
+
+HOLD_LOCK = """
+import fcntl, sys
+file = open(sys.argv[1], "a+")
+fcntl.flock(file, fcntl.LOCK_EX)
+file.write("4242")
+file.flush()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def up(data_dir: Path, **environment: str) -> str:
+    """What `manage.py up` says before it gives up."""
+    web, gateway, engine = (str(port) for port in free_ports(3))
+    ports = {"AICLEANER_WEB_PORT": web, "AICLEANER_GATEWAY_PORT": gateway, "AICLEANER_ENGINE_PORT": engine}
+    done = subprocess.run(
+        [sys.executable, "manage.py", "up"],
+        cwd=BASE_DIR,
+        env={**os.environ, "AICLEANER_DATA_DIR": str(data_dir), **ports, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_port_in_use_is_told_with_its_holder_and_the_variable(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = up(tmp_path, AICLEANER_GATEWAY_PORT=str(port))
+    assert f"Port {port} on 127.0.0.1 (gateway) can't be used" in said
+    assert f"pid {os.getpid()}" in said
+    assert "AICLEANER_GATEWAY_PORT" in said
+
+
+def test_a_data_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    said = up(tmp_path / "file" / "var")
+    assert "can't be written" in said
+    assert "AICLEANER_DATA_DIR" in said
+
+
+def test_a_wrong_config_file_is_told_by_key(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("performance_optimization: {monitoring: {metrics_retention_hours: often}}")
+    said = up(tmp_path, AICLEANER_CONFIG=str(config))
+    assert "monitoring.metrics_retention_hours" in said
+
+
+def test_a_second_start_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir(parents=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD_LOCK, str(run / "up.lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert "already runs" in up(tmp_path)
+        assert "pid 4242" in up(tmp_path)
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_a_full_disk_is_told_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "FREE_BYTES_NEEDED", 2**62)
+    with pytest.raises(preflight.CannotStartError, match="is full"):
+        preflight.check_free_space()
