@@ -1,0 +1,78 @@
+"""`python -m inference.engine`: serve the models of a folder."""
+
+import argparse
+import asyncio
+import logging
+from pathlib import Path
+
+from aiohttp import web
+
+from inference.engine.app import make_app
+from inference.engine.requests import FOREVER, go_duration, parse_name
+from inference.engine.scheduler import Scheduler
+from inference.engine.store import ModelStore
+
+
+def seed(store: ModelStore, wanted: str) -> None:
+    """`NAME=PATH`: offer the file as a model, unless the name is taken already by the same file."""
+    text, _, path = wanted.partition("=")
+    name = parse_name(text)
+    if name is None:
+        raise SystemExit(f"--seed-model {wanted}: {text!r} is no valid model name")
+    if not Path(path).is_file():
+        logging.warning("the sample model %s is not there; nothing is offered as %s", path, name)
+        return
+    blob = store.add_file(Path(path))
+    known = store.find(text)
+    if known is None or known.path != blob:
+        store.save(name, blob, {"parameters": {"temperature": 0.0, "repeat_penalty": 1.0}})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="engine", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=11436)
+    parser.add_argument("--models", type=Path, default=Path("var/models"), help="folder of the models")
+    parser.add_argument("--max-loaded", type=int, default=2, help="models loaded at a time")
+    parser.add_argument("--max-queue", type=int, default=512, help="requests that may wait for a load")
+    parser.add_argument(
+        "--num-parallel", type=int, default=1, help="requests that one model answers at a time"
+    )
+    parser.add_argument(
+        "--keep-alive", default="5m", help="idle time before a model is unloaded, e.g. 30m; -1s: never"
+    )
+    parser.add_argument("--seed-model", action="append", default=[], metavar="NAME=PATH")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    keep_alive = go_duration(arguments.keep_alive)
+    store = ModelStore(arguments.models)
+    store.delete_partials()
+    for each in arguments.seed_model:
+        seed(store, each)
+
+    async def application() -> web.Application:
+        return make_app(
+            store,
+            Scheduler(
+                max_loaded=max(arguments.max_loaded, 1),
+                max_queue=arguments.max_queue,
+                n_parallel=max(arguments.num_parallel, 1),
+                keep_alive_s=FOREVER if keep_alive < 0 else keep_alive,
+            ),
+        )
+
+    loop = asyncio.new_event_loop()
+    web.run_app(
+        application(),
+        host=arguments.host,
+        port=arguments.port,
+        print=None,
+        access_log=None,
+        handler_cancellation=True,
+        shutdown_timeout=1,
+        loop=loop,
+    )
+
+
+if __name__ == "__main__":
+    main()

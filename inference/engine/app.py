@@ -1,0 +1,109 @@
+"""The engine's HTTP application."""
+
+import asyncio
+import ipaddress
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import web
+
+from inference.engine import catalog, native, openai
+from inference.engine.errors import EngineError
+from inference.engine.generation import Engine
+from inference.engine.native import ENGINE, STORE
+from inference.engine.scheduler import Scheduler
+from inference.engine.store import ModelStore
+
+MAX_BODY_BYTES = 64 * 2**20
+log = logging.getLogger("inference.engine")
+
+
+def is_local(host: str) -> bool:
+    """Whether a Host or Origin names this machine or its network, as Ollama's own check does."""
+    name = urlsplit(f"//{host}").hostname or ""
+    with suppress(ValueError):
+        return ipaddress.ip_address(name).is_private or ipaddress.ip_address(name).is_loopback
+    return name == "localhost" or name.endswith((".localhost", ".local", ".internal"))
+
+
+@web.middleware
+async def guard(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Refuses foreign hosts and origins (a web page must not drive the models), and words errors as Ollama does."""
+    origin = request.headers.get("Origin")
+    if not is_local(request.host) or (origin and not is_local(urlsplit(origin).netloc)):
+        return web.Response(status=403)
+    try:
+        return await handler(request)
+    except EngineError as error:
+        if request.path.startswith("/v1/"):
+            return web.json_response({"error": openai.openai_error(error)}, status=error.status)
+        return web.json_response({"error": error.message}, status=error.status)
+    except web.HTTPMethodNotAllowed as error:
+        allow = ", ".join(sorted(error.allowed_methods - {"HEAD"}))
+        return web.Response(status=405, text="405 method not allowed", headers={"Allow": allow})
+    except web.HTTPNotFound:
+        return web.Response(status=404, text="404 page not found")
+    except web.HTTPRequestEntityTooLarge:
+        message = f"the request body is larger than {MAX_BODY_BYTES} bytes"
+        return web.json_response({"error": message}, status=413)
+    except (web.HTTPException, ConnectionResetError, asyncio.CancelledError):
+        raise
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return web.json_response(
+            {"error": "internal error of the embedded engine; its log says more"}, status=500
+        )
+
+
+def make_app(store: ModelStore, scheduler: Scheduler) -> web.Application:
+    app = web.Application(middlewares=[guard], client_max_size=MAX_BODY_BYTES)
+    app[STORE] = store
+
+    async def run(app: web.Application) -> AsyncIterator[None]:
+        # llama.cpp's server often closes a kept-alive connection after a stream: a new one each time never meets that.
+        connector = aiohttp.TCPConnector(force_close=True, limit=0)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
+        async with aiohttp.ClientSession(
+            connector=connector, timeout=timeout, read_bufsize=2**24, json_serialize=json.dumps
+        ) as session:
+            app[ENGINE] = Engine(scheduler, session)
+            watch = asyncio.create_task(_expire(scheduler))
+            yield
+            watch.cancel()
+            await scheduler.close()
+
+    app.cleanup_ctx.append(run)
+    get, post = app.router.add_get, app.router.add_post
+    get("/", catalog.root)
+    get("/api/version", catalog.version)
+    get("/api/tags", catalog.tags)
+    get("/api/ps", catalog.ps)
+    post("/api/show", catalog.show)
+    post("/api/create", catalog.create)
+    post("/api/copy", catalog.copy)
+    app.router.add_delete("/api/delete", catalog.delete)
+    app.router.add_head("/api/blobs/{digest}", catalog.head_blob)
+    post("/api/blobs/{digest}", catalog.post_blob)
+    post("/api/generate", native.generate)
+    post("/api/chat", native.chat)
+    post("/api/embed", native.embed)
+    post("/api/embeddings", native.embeddings)
+    get("/v1/models", openai.models)
+    get("/v1/models/{name:.+}", openai.model)
+    post("/v1/chat/completions", openai.chat_completions)
+    post("/v1/completions", openai.completions)
+    post("/v1/embeddings", openai.embeddings)
+    return app
+
+
+async def _expire(scheduler: Scheduler) -> None:
+    while True:
+        await asyncio.sleep(0.5)
+        await scheduler.expire(time.time())

@@ -1,0 +1,108 @@
+"""A request's `options`: their types, and what each is called in llama.cpp."""
+
+from typing import Any
+
+from inference.engine.errors import EngineError
+from inference.engine.requests import go_kind
+
+# Option -> (type, name in llama.cpp's request). None: it belongs to loading or to this engine.
+SAMPLING: dict[str, tuple[str, str | None]] = {
+    "temperature": ("float32", "temperature"),
+    "top_k": ("integer", "top_k"),
+    "top_p": ("float32", "top_p"),
+    "min_p": ("float32", "min_p"),
+    "typical_p": ("float32", "typical_p"),
+    "top_n_sigma": ("float32", "top_n_sigma"),
+    "xtc_probability": ("float32", "xtc_probability"),
+    "xtc_threshold": ("float32", "xtc_threshold"),
+    "dynatemp_range": ("float32", "dynatemp_range"),
+    "dynatemp_exponent": ("float32", "dynatemp_exponent"),
+    "repeat_last_n": ("integer", "repeat_last_n"),
+    "repeat_penalty": ("float32", "repeat_penalty"),
+    "presence_penalty": ("float32", "presence_penalty"),
+    "frequency_penalty": ("float32", "frequency_penalty"),
+    "dry_multiplier": ("float32", "dry_multiplier"),
+    "dry_base": ("float32", "dry_base"),
+    "dry_allowed_length": ("integer", "dry_allowed_length"),
+    "dry_penalty_last_n": ("integer", "dry_penalty_last_n"),
+    "mirostat": ("integer", "mirostat"),
+    "mirostat_tau": ("float32", "mirostat_tau"),
+    "mirostat_eta": ("float32", "mirostat_eta"),
+    "seed": ("integer", "seed"),
+    "num_keep": ("integer", "n_keep"),
+    "num_predict": ("integer", None),
+    "stop": ("array", "stop"),
+}
+LOADING = {
+    "num_ctx": "integer",
+    "num_batch": "integer",
+    "num_thread": "integer",
+    "num_gpu": "integer",
+    "main_gpu": "integer",
+    "use_mmap": "boolean",
+}
+DEFAULTS: dict[str, Any] = {
+    "temperature": 0.8,
+    "top_k": 40,
+    "top_p": 0.9,
+    "min_p": 0.0,
+    "repeat_last_n": 64,
+    "repeat_penalty": 1.1,
+    "num_keep": 4,
+    "num_predict": -1,
+}
+TYPES = {**{name: kind for name, (kind, _) in SAMPLING.items()}, **LOADING}
+
+
+def check_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are known, in their types: 2.9 for an integer is 2, unknown names are left out.
+
+    Raises EngineError 500 for a wrong type, as Ollama does."""
+    checked: dict[str, Any] = {}
+    for name, value in options.items():
+        kind = TYPES.get(name)
+        if kind is None or value is None:
+            continue
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if kind == "integer" and number:
+            checked[name] = int(value)
+        elif kind == "float32" and number:
+            checked[name] = float(value)
+        elif kind == "boolean" and isinstance(value, bool):
+            checked[name] = value
+        elif kind == "array" and isinstance(value, list):
+            if not all(isinstance(each, str) for each in value):
+                raise EngineError(500, f'option "{name}" must be of an array of strings')
+            checked[name] = value
+        else:
+            raise EngineError(500, f'option "{name}" must be of type {kind}')
+    return checked
+
+
+def parse_parameter(name: str, value: Any) -> Any:
+    """A model parameter from `create`: numbers may come as strings. Raises EngineError 400."""
+    kind = TYPES.get(name)
+    if kind is None:
+        raise EngineError(400, f'unknown parameter "{name}"')
+    try:
+        if isinstance(value, str) and kind == "integer":
+            value = int(value)
+        elif isinstance(value, str) and kind == "float32":
+            value = float(value)
+        elif isinstance(value, str) and kind == "array":
+            value = [value]
+        return check_options({name: value})[name]
+    except (ValueError, KeyError) as error:
+        raise EngineError(400, f'parameter "{name}": expected {kind}, got {go_kind(value)}') from error
+
+
+def llama_request(options: dict[str, Any], num_ctx: int) -> dict[str, Any]:
+    """Fields of llama.cpp's completion request. `options` are checked and carry no null."""
+    merged = {**DEFAULTS, **options}
+    body = {target: merged[name] for name, (_, target) in SAMPLING.items() if target and name in merged}
+    n_predict = merged["num_predict"]
+    # As Ollama: 0 counts as no limit, and no limit is ten times the context.
+    body["n_predict"] = n_predict if n_predict > 0 else 10 * num_ctx
+    if body.get("seed", -1) < 0:
+        body.pop("seed", None)
+    return body

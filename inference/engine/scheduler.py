@@ -1,0 +1,207 @@
+"""Which models are loaded, for how long, and who waits for one."""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+from inference.engine.errors import EngineError, ModelCrashedError
+from inference.engine.options import LOADING
+from inference.engine.requests import FOREVER
+from inference.engine.store import Model
+
+LOAD_TIMEOUT_S = 300
+SMALL_MODEL_BYTES = 64 * 2**20
+log = logging.getLogger("inference.engine")
+
+
+@dataclass
+class Loaded:
+    """A model in its process. `settings` is what the process was started with."""
+
+    model: Model
+    settings: dict[str, Any]
+    process: asyncio.subprocess.Process
+    url: str
+    n_running: int = 0
+    keep_alive_s: float = 300.0
+    expires_at: float = FOREVER  # wall clock, moved when a request ends
+    last_used: float = field(default_factory=time.monotonic)
+
+    @property
+    def alive(self) -> bool:
+        return self.process.returncode is None
+
+    @property
+    def num_ctx(self) -> int:
+        return int(self.settings["num_ctx"])
+
+    def memory_bytes(self) -> int:
+        """Resident memory of the process; 0 when it is gone."""
+        try:
+            return int(psutil.Process(self.process.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+
+class Scheduler:
+    """Loads on demand, one load at a time, unloads by time and by need; idle models make room, busy ones are waited for."""
+
+    def __init__(self, *, max_loaded: int, max_queue: int, n_parallel: int, keep_alive_s: float) -> None:
+        self.max_loaded, self.max_queue, self.n_parallel = max_loaded, max_queue, n_parallel
+        self.keep_alive_s = keep_alive_s
+        self.loaded: dict[str, Loaded] = {}
+        self.n_pending = 0
+        self._loading = asyncio.Lock()
+        self._freed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def use(
+        self, model: Model, options: dict[str, Any], keep_alive_s: float, *, shift: bool = True
+    ) -> AsyncIterator[Loaded]:
+        """The loaded model for the time of one request. Raises EngineError 503 when too many wait for a load."""
+        loaded = await self._get(model, self._settings(model, options, shift=shift))
+        loaded.keep_alive_s = keep_alive_s
+        try:
+            yield loaded
+        finally:
+            loaded.n_running -= 1
+            await self._release(loaded)
+
+    async def unload(self, name: str) -> None:
+        """Unload when its last request ends; at once when it is idle."""
+        loaded = self.loaded.get(name)
+        if loaded is not None:
+            loaded.keep_alive_s = 0.0
+            if loaded.n_running == 0:
+                await self._stop(loaded)
+
+    async def expire(self, now: float) -> None:
+        """Unload what has been idle for its time; `now` is wall clock seconds."""
+        for loaded in list(self.loaded.values()):
+            if not loaded.alive and loaded.n_running == 0:
+                log.warning(
+                    "the process of %s ended with status %s", loaded.model.name, loaded.process.returncode
+                )
+                await self._stop(loaded)
+            elif loaded.n_running == 0 and now >= loaded.expires_at:
+                await self._stop(loaded)
+
+    async def close(self) -> None:
+        for loaded in list(self.loaded.values()):
+            await self._stop(loaded)
+
+    def _settings(self, model: Model, options: dict[str, Any], *, shift: bool) -> dict[str, Any]:
+        metadata = model.metadata
+        trained = int(metadata.of_architecture("context_length") or 4096)
+        asked = {name: options[name] for name in LOADING if name in options}
+        default_ctx = int(os.environ.get("OLLAMA_CONTEXT_LENGTH") or 4096)
+        num_ctx = max(min(asked.get("num_ctx") or default_ctx, trained), 4)
+        # Two threads make the generation of a tiny model ten times slower: they only wait for each other.
+        cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+        threads = asked.get("num_thread") or (1 if model.size < SMALL_MODEL_BYTES else cores)
+        return {
+            "model": str(model.path),
+            "num_ctx": num_ctx,
+            "n_parallel": self.n_parallel,
+            "threads": threads,
+            "num_batch": max(min(asked.get("num_batch") or 512, num_ctx), 1),
+            "num_gpu": asked.get("num_gpu", -1),
+            "main_gpu": asked.get("main_gpu", 0),
+            "use_mmap": asked.get("use_mmap", True),
+            "embedding": metadata.is_embedding,
+            "shift": shift,
+        }
+
+    async def _get(self, model: Model, settings: dict[str, Any]) -> Loaded:
+        name = str(model.name)
+        loaded = self.loaded.get(name)
+        if loaded and loaded.alive and loaded.settings == settings:
+            loaded.n_running += 1
+            return loaded
+        if self.n_pending >= self.max_queue:
+            raise EngineError(503, "server busy, please try again.  maximum pending requests exceeded")
+        self.n_pending += 1
+        try:
+            async with self._loading:
+                loaded = self.loaded.get(name)  # another request may have loaded it meanwhile
+                if loaded is None or not loaded.alive or loaded.settings != settings:
+                    if loaded is not None:
+                        await self._wait_until_idle(loaded)
+                        await self._stop(loaded)
+                    await self._make_room()
+                    loaded = await self._start(model, settings)
+                    self.loaded[name] = loaded
+                loaded.n_running += 1
+                return loaded
+        finally:
+            self.n_pending -= 1
+
+    async def _wait_until_idle(self, loaded: Loaded) -> None:
+        async with self._freed:
+            await self._freed.wait_for(lambda: loaded.n_running == 0)
+
+    async def _make_room(self) -> None:
+        while len(self.loaded) >= self.max_loaded:
+            idle = [each for each in self.loaded.values() if each.n_running == 0]
+            if idle:
+                await self._stop(min(idle, key=lambda each: each.last_used))
+                continue
+            async with self._freed:
+                await self._freed.wait_for(lambda: any(each.n_running == 0 for each in self.loaded.values()))
+
+    async def _start(self, model: Model, settings: dict[str, Any]) -> Loaded:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "inference.engine.runner", json.dumps(settings)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(LOAD_TIMEOUT_S):
+                line = await process.stdout.readline()
+        except (TimeoutError, asyncio.CancelledError) as error:
+            process.kill()
+            await process.wait()
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            raise EngineError(500, f"timed out waiting for the model to load ({LOAD_TIMEOUT_S} s)") from error
+        answer = json.loads(line) if line else {"error": "the model's process ended while loading"}
+        if "error" in answer:
+            await process.wait()
+            raise EngineError(500, f"unable to load model: {answer['error']}")
+        log.info("%s loaded (pid %s, num_ctx %s)", model.name, process.pid, settings["num_ctx"])
+        return Loaded(model, settings, process, answer["url"])
+
+    async def _release(self, loaded: Loaded) -> None:
+        loaded.last_used = time.monotonic()
+        loaded.expires_at = time.time() + loaded.keep_alive_s
+        if loaded.n_running == 0 and (loaded.keep_alive_s <= 0 or not loaded.alive):
+            await self._stop(loaded)
+        async with self._freed:
+            self._freed.notify_all()
+
+    async def _stop(self, loaded: Loaded) -> None:
+        if self.loaded.get(str(loaded.model.name)) is loaded:
+            del self.loaded[str(loaded.model.name)]
+        if loaded.alive:
+            with suppress(ProcessLookupError):
+                loaded.process.kill()  # it holds nothing but memory
+        await loaded.process.wait()
+        log.info("%s unloaded", loaded.model.name)
+
+
+async def crashed(loaded: Loaded) -> ModelCrashedError:
+    """The error for a connection that broke; waits a moment for the process, so that the next request reloads."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            await loaded.process.wait()
+    return ModelCrashedError()

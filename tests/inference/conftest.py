@@ -1,0 +1,49 @@
+"""The real engine with the sample model and with models that say a script."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from inference.sample_model.evaluate import FILE as SAMPLE
+from tests.inference import chain_model
+from tests.inference.serving import Server
+
+SCRIPT = [
+    word.encode()
+    for word in ["The ", "kitchen ", "lamp ", "is ", "on, ", "the ", "door ", "was ", "left ", "open."]
+]
+
+
+@pytest.fixture(scope="session")
+def chain_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("chains")
+    tool = b'<tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}}</tool_call>'
+    think = [b"<think>", b"first I ", b"check the lamp", b"</think>", b"It was ", b"on."]
+    house = "🏠".encode()
+    return {
+        "tiny-script": chain_model.write_chain(folder / "script.gguf", SCRIPT),
+        "tiny-repeat": chain_model.write_chain(folder / "repeat.gguf", [b"ha "], loop=True),
+        "tiny-think": chain_model.write_chain(
+            folder / "think.gguf", think, template=chain_model.THINK_TEMPLATE
+        ),
+        "tiny-tool": chain_model.write_chain(
+            folder / "tool.gguf", [tool], template=chain_model.TOOL_TEMPLATE
+        ),
+        "tiny-utf8": chain_model.write_chain(
+            folder / "utf8.gguf", [b"caf", house[:1], house[1:2], house[2:3], house[3:4], b" ok"]
+        ),
+        "tiny-embed": chain_model.write_chain(folder / "embed.gguf", SCRIPT, embedding=True),
+    }
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory, chain_models: dict[str, Path]) -> Iterator[Server]:
+    """A running engine that offers `aicleaner-sample`, `tiny-ref` (the same file) and the chain models."""
+    seeds = {"aicleaner-sample": SAMPLE, "tiny-ref": SAMPLE, **chain_models}
+    arguments = [word for name, path in seeds.items() for word in ("--seed-model", f"{name}={path}")]
+    models = tmp_path_factory.mktemp("models")
+    with Server(
+        "inference.engine", "--models", str(models), "--max-loaded", "3", "--max-queue", "4", *arguments
+    ) as server:
+        yield server
