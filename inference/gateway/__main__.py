@@ -1,0 +1,56 @@
+"""`python -m inference.gateway`: serve the gateway with uvicorn."""
+
+import argparse
+import ipaddress
+import logging
+
+import uvicorn
+
+from inference.gateway.app import Gateway
+from inference.gateway.engines import Engine
+
+
+def read_engine(text: str) -> Engine:
+    """`ollama=http://127.0.0.1:11434`"""
+    kind, _, url = text.partition("=")
+    if kind not in {"ollama", "embedded"} or not url.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not KIND=URL with the kind ollama or embedded")
+    return Engine(kind, url.rstrip("/"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="gateway", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=11435)
+    parser.add_argument("--valkey", required=True, metavar="URL", help="redis:// or unix:// address")
+    parser.add_argument("--engine", type=read_engine, action="append", required=True, metavar="KIND=URL")
+    parser.add_argument("--max-body", type=int, default=64 * 2**20, metavar="BYTES")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        local_only = ipaddress.ip_address(arguments.host).is_loopback
+    except ValueError:
+        local_only = arguments.host == "localhost"
+    gateway = Gateway(
+        engines=arguments.engine,
+        valkey_url=arguments.valkey,
+        max_body=arguments.max_body,
+        local_only=local_only,
+    )
+    uvicorn.run(
+        gateway,
+        host=arguments.host,
+        port=arguments.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=3,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Hands finished requests to the worker side by a Valkey stream; the request path never waits for it."""
+
+import asyncio
+import json
+import logging
+from collections import deque
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from inference.gateway.stats import Stats
+
+STREAM = "aicleaner:gateway:records"
+STATS_KEY = "aicleaner:gateway:stats"
+MAX_PENDING = 20_000  # held here while Valkey is away
+MAX_STREAM = 100_000  # held there while nobody reads them into the database
+BATCH = 500
+log = logging.getLogger("inference.gateway")
+
+
+class Records:
+    """`add` is called by requests; `flush` and `publish` by one task each second. What finds no room is counted."""
+
+    def __init__(self, client: "redis.asyncio.Redis") -> None:
+        self.client = client
+        self.pending: deque[dict[str, Any]] = deque()
+        self.n_lost = 0
+        self._away = False
+
+    def add(self, record: dict[str, Any]) -> None:
+        if len(self.pending) >= MAX_PENDING:
+            self.n_lost += 1
+            return
+        self.pending.append(record)
+
+    async def flush(self) -> None:
+        """Move what is pending into the stream. Raises RedisError; nothing is lost by that."""
+        while self.pending:
+            batch = [self.pending[n] for n in range(min(BATCH, len(self.pending)))]
+            room = MAX_STREAM - await self.client.xlen(STREAM)
+            if room < len(batch):  # the database has been away for very long
+                self.n_lost += len(batch)
+            else:
+                pipeline = self.client.pipeline(transaction=False)
+                for record in batch:
+                    pipeline.xadd(STREAM, {"r": json.dumps(record, separators=(",", ":"))})
+                await pipeline.execute()
+            for _ in batch:
+                self.pending.popleft()
+
+    async def publish(self, stats: dict[str, Any]) -> None:
+        stats |= {"records_lost_total": self.n_lost, "records_pending": len(self.pending)}
+        await self.client.set(STATS_KEY, json.dumps(stats), ex=5)
+
+    async def run(self, stats: Stats, engine: Any) -> None:
+        """Each second: the rates for the dashboard, then the records."""
+        loop = asyncio.get_running_loop()
+        tick = loop.time()
+        while True:
+            tick = max(tick + 1.0, loop.time())
+            await asyncio.sleep(tick - loop.time())
+            try:
+                await self.publish({**stats.snapshot(loop.time()), "engine": engine()})
+                await self.flush()
+                if self._away:
+                    log.info("Valkey is back; %s records waited", len(self.pending))
+                self._away = False
+            except (RedisError, OSError) as error:
+                if not self._away:
+                    log.warning("Valkey does not take records: %s; they wait here", error)
+                self._away = True

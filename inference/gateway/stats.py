@@ -1,0 +1,66 @@
+"""Live rates of the gateway, second by second."""
+
+import time
+from collections import Counter, deque
+from typing import Any
+
+TTFT_WINDOW_S = 60
+
+
+class Stats:
+    """Counts since the last `snapshot` become rates; times to first token are kept for a minute."""
+
+    def __init__(self, now: float) -> None:
+        self.n_requests = self.n_errors = self.n_tokens = 0
+        self.n_in_flight = self.n_answering = 0
+        self.by_model: Counter[str] = Counter()
+        self._since = now
+        self._last = (0, 0, 0, 0)
+        self._n_prompt_tokens = 0
+        self._ttft: deque[tuple[float, float]] = deque(maxlen=10_000)
+
+    def pieces(self, n: int) -> None:
+        """Tokens as they stream; corrected by `finished`."""
+        self.n_tokens += n
+
+    def finished(self, record: dict[str, Any], n_pieces: int, now: float) -> None:
+        self.n_requests += 1
+        self.by_model[record["model"]] += 1
+        if record["error"]:
+            self.n_errors += 1
+        if record["output_tokens"] is not None:
+            self.n_tokens += record["output_tokens"] - n_pieces
+        self._n_prompt_tokens += record["prompt_tokens"] or 0
+        if record["ttft_ms"] is not None:
+            self._ttft.append((now, record["ttft_ms"]))
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        seconds = max(now - self._since, 1e-3)
+        counts = (self.n_requests, self.n_errors, self.n_tokens, self._n_prompt_tokens)
+        requests, errors, tokens, prompt = (
+            max(a - b, 0) / seconds for a, b in zip(counts, self._last, strict=True)
+        )
+        self._since, self._last = now, counts
+        while self._ttft and self._ttft[0][0] < now - TTFT_WINDOW_S:
+            self._ttft.popleft()
+        times = sorted(ttft for _, ttft in self._ttft)
+        return {
+            "at": time.time(),
+            "requests_per_s": requests,
+            "errors_per_s": errors,
+            "tokens_per_s": tokens,
+            "prompt_tokens_per_s": prompt,
+            "ttft_p50_ms": quantile(times, 0.5),
+            "ttft_p95_ms": quantile(times, 0.95),
+            "running": self.n_answering,
+            "queued": self.n_in_flight - self.n_answering,
+            "requests_total": self.n_requests,
+            "errors_total": self.n_errors,
+            "tokens_total": self.n_tokens,
+            "by_model": dict(self.by_model.most_common(20)),
+        }
+
+
+def quantile(ordered: list[float], q: float) -> float | None:
+    """Nearest rank of an ascending list; None of an empty one."""
+    return ordered[min(int(q * len(ordered)), len(ordered) - 1)] if ordered else None
