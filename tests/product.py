@@ -118,9 +118,9 @@ class Product:
     def health(self) -> dict[str, Any]:
         try:
             with urllib.request.urlopen(f"{self.web_url}/healthz", timeout=10) as answer:
-                return json.loads(answer.read())
+                return dict(json.loads(answer.read()))
         except urllib.error.HTTPError as error:
-            return json.loads(error.read())
+            return dict(json.loads(error.read()))
         except OSError:
             return {"status": "down", "parts": {}}
 

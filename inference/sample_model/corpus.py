@@ -133,7 +133,14 @@ THINGS: dict[str, tuple[str, tuple[str, str]]] = {
 PLACES: tuple[str, ...] = (
     *("on the floor", "on the table", "in the sink", "on the counter", "on the stove", "on the sofa"),
     *("on the carpet", "on the chair", "on the shelf", "under the table", "under the bed", "on the bed"),
-    *("next to the bin", "on the windowsill", "on the desk", "in the corner", "behind the door", "near the door"),
+    *(
+        "next to the bin",
+        "on the windowsill",
+        "on the desk",
+        "in the corner",
+        "behind the door",
+        "near the door",
+    ),
     *("on the stairs", "in the hallway", "on the rug", "under the sofa", "on the armchair", "on the dresser"),
     *("in the shower", "in the bathtub", "on the mirror", "on the washing machine", "in the basket"),
     *("by the fridge", "on the bench", "on the balcony", "on the workbench"),

@@ -73,7 +73,9 @@ def evaluate(path: Path, n_lists: int = 300, seed: int = SEED) -> dict[str, Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file", nargs="?", type=Path, default=FILE)
     parser.add_argument("--lists", type=int, default=300)
     parser.add_argument("--seed", type=int, default=SEED)

@@ -182,11 +182,7 @@ def train(n_steps: int, log_every: int = 50) -> tuple[Llama, Tokenizer]:
     tokenizer = train_tokenizer(random.Random(SEED))
     model = Llama()
     hidden = [each for each in model.blk.parameters() if each.ndim == 2]
-    others = [
-        each
-        for each in model.parameters()
-        if each.ndim == 1 or each is model.token_embd
-    ]
+    others = [each for each in model.parameters() if each.ndim == 1 or each is model.token_embd]
     muon = Muon(hidden)
     adam = torch.optim.AdamW(others, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.0)
     started, losses = time.monotonic(), []
@@ -206,12 +202,15 @@ def train(n_steps: int, log_every: int = 50) -> tuple[Llama, Tokenizer]:
         losses.append(loss.item())
         if (step + 1) % log_every == 0:
             mean = sum(losses[-log_every:]) / log_every
-            print(f"step {step + 1}/{n_steps}  loss {mean:.4f}  {time.monotonic() - started:.0f} s", flush=True)  # noqa: T201
+            seconds = time.monotonic() - started
+            print(f"step {step + 1}/{n_steps}  loss {mean:.4f}  {seconds:.0f} s", flush=True)  # noqa: T201
     return model, tokenizer
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=N_STEPS)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("aicleaner-sample-f16.gguf"))
     arguments = parser.parse_args()
