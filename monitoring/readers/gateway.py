@@ -1,0 +1,35 @@
+"""The gateway's rates, which it leaves in Valkey each second."""
+
+import json
+from typing import Any
+
+import redis
+
+from monitoring.readers.base import Reader, Reading, Roots, Values
+
+KEY = "aicleaner:gateway:stats"
+SERIES = (
+    *("requests_per_s", "errors_per_s", "tokens_per_s", "prompt_tokens_per_s", "ttft_p50_ms", "ttft_p95_ms"),
+    *("running", "queued", "records_lost_total"),
+)
+
+
+class Gateway(Reader):
+    name = "gateway"
+
+    def __init__(self, roots: Roots) -> None:
+        super().__init__(roots)
+        self.valkey = redis.from_url(roots.valkey_url, socket_timeout=0.3, socket_connect_timeout=0.3)
+
+    def read(self, now: float) -> Reading:
+        stats: dict[str, Any] | None = None
+        try:
+            raw: Any = self.valkey.get(KEY)
+            stats = json.loads(raw) if raw else None
+        except redis.RedisError:
+            pass
+        values: Values = {f"gateway_{name}": (stats or {}).get(name) for name in SERIES}
+        return Reading(values, {"gateway": stats})
+
+    def close(self) -> None:
+        self.valkey.close()

@@ -1,0 +1,111 @@
+"""Questions to the series store; answers are numpy arrays."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from monitoring.models import Chunk, Event, Journal, Rollup, Series
+from monitoring.services import unpack_row
+from monitoring.store.packing import Floats, unpack
+from monitoring.store.rollups import BUCKETS, CHUNK_S, RAW_S, TIERS_S, Buckets
+
+POINTS = 500
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`start` + i * `step` (s) is the beginning of bucket i; all arrays of one length, NaN where nothing is known."""
+
+    start: int
+    step: int
+    series: dict[str, Buckets]
+
+
+def pick_tier(span_s: float, points: int = POINTS) -> int:
+    """The coarsest stored tier that still gives `points`."""
+    return max((tier for tier in (RAW_S, *TIERS_S) if span_s / tier >= points), default=RAW_S)
+
+
+def query(
+    host: str, names: list[str], start: int, end: int, *, points: int = POINTS, tier: int | None = None
+) -> Answer:
+    """About `points` buckets of each series over [start, end). Unknown names give empty buckets."""
+    tier = tier or pick_tier(end - start, points)
+    start -= start % tier
+    n = max(-(-(end - start) // tier), 1)
+    found = {name: Buckets.empty(n) for name in names}
+    ids = dict(Series.objects.filter(host=host, name__in=names).values_list("id", "name"))
+    if tier == RAW_S:
+        raw = {series_id: found[name].mean for series_id, name in ids.items()}
+        _read_chunks(raw, start, start + n)
+        _read_journal(raw, start, start + n)
+        for series_id, name in ids.items():
+            found[name] = Buckets.of(raw[series_id])
+    else:
+        _read_rollups({series_id: found[name] for series_id, name in ids.items()}, tier, start, n)
+        _add_journal({series_id: found[name] for series_id, name in ids.items()}, tier, start, n)
+    factor = max(n // points, 1)
+    return Answer(start, tier * factor, {name: each.merged(factor) for name, each in found.items()})
+
+
+def recent_samples(host: str, names: list[str], now: float, seconds: int = 900) -> Answer:
+    """Every second of the last `seconds`: what the live page fills its charts with."""
+    end = int(now) + 1
+    return query(host, names, end - seconds, end, points=seconds, tier=RAW_S)
+
+
+def recent_events(host: str, now: float, seconds: int = 900) -> list[Event]:
+    """Oldest first."""
+    since = datetime.fromtimestamp(now - seconds, UTC)
+    return list(Event.objects.filter(host=host, at__gte=since).order_by("at"))
+
+
+def series_names(host: str) -> list[str]:
+    return list(Series.objects.filter(host=host).order_by("name").values_list("name", flat=True))
+
+
+def _read_chunks(raw: dict[int, Floats], start: int, end: int) -> None:
+    rows = Chunk.objects.filter(series_id__in=list(raw), start__gt=start - CHUNK_S, start__lt=end)
+    for series_id, at, data in rows.values_list("series_id", "start", "data"):
+        values = unpack(data)
+        low, high = max(at, start), min(at + CHUNK_S, end)
+        raw[series_id][low - start : high - start] = values[low - at : high - at]
+
+
+def _read_journal(raw: dict[int, Floats], start: int, end: int) -> None:
+    wanted = np.array(sorted(raw), np.uint32)
+    for at, data in Journal.objects.filter(at__gte=start, at__lt=end).values_list("at", "data"):
+        ids, values = unpack_row(data)
+        for position in np.flatnonzero(np.isin(ids, wanted)):
+            raw[int(ids[position])][at - start] = values[position]
+
+
+def _read_rollups(found: dict[int, Buckets], tier: int, start: int, n: int) -> None:
+    span = tier * BUCKETS
+    rows = Rollup.objects.filter(
+        series_id__in=list(found), tier=tier, start__gt=start - span, start__lt=start + n * tier
+    )
+    for series_id, at, data in rows.values_list("series_id", "start", "data"):
+        buckets = Buckets.unpacked(data)
+        low, high = max(at, start), min(at + span, start + n * tier)
+        part = slice((low - at) // tier, (high - at) // tier)
+        found[series_id].put(
+            (low - start) // tier,
+            Buckets(buckets.low[part], buckets.mean[part], buckets.high[part], buckets.count[part]),
+        )
+
+
+def _add_journal(found: dict[int, Buckets], tier: int, start: int, n: int) -> None:
+    """The last minutes, which are in no rollup yet."""
+    end = start + n * tier
+    first = (
+        Journal.objects.filter(at__gte=start, at__lt=end).order_by("at").values_list("at", flat=True).first()
+    )
+    if first is None:
+        return
+    begin = first - (first - start) % tier
+    raw = {series_id: np.full(end - begin, np.nan) for series_id in found}
+    _read_journal(raw, begin, end)
+    for series_id, values in raw.items():
+        found[series_id].add((begin - start) // tier, Buckets.of(values).merged(tier))

@@ -1,0 +1,1 @@
+"""Packing of series: pure functions over numpy arrays, no Django."""
