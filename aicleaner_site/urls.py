@@ -13,6 +13,7 @@ urlpatterns = [
     path("healthz", views.healthz, name="healthz"),
     path("metrics", views.metrics_text, name="metrics"),
     path("admin/", admin.site.urls),
-    path("", include("monitoring.urls")),
+    path("", views.live, name="live"),
+    path("live/first/", views.live_first, name="live-first"),
     path("", include("inference.urls")),
 ]

@@ -2,6 +2,7 @@
 
 import ipaddress
 import secrets
+import time
 
 from django.conf import settings
 from django.contrib.auth import login
@@ -12,7 +13,18 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_safe
 
-from aicleaner_site import accounts, health, metrics
+from aicleaner_site import accounts, health, live_page, metrics
+
+
+@require_safe
+def live(request: HttpRequest) -> HttpResponse:
+    return render(request, "live.html", {"gateway_url": settings.GATEWAY_URL})
+
+
+@require_GET
+@never_cache
+def live_first(request: HttpRequest) -> JsonResponse:
+    return JsonResponse(live_page.first_data(time.time()))
 
 
 @login_not_required

@@ -1,3 +1,8 @@
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from inference import views
+
+urlpatterns = [
+    path("prompt/", views.prompt, name="prompt"),
+    path("prompt/models/", views.prompt_models, name="prompt-models"),
+]
