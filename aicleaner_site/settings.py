@@ -51,7 +51,6 @@ VALKEY_URL = os.environ.get("REDIS_URL", f"unix://{VALKEY_SOCKET}")
 
 # --- Django ----------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "daphne",
     "unfold",
     "django.contrib.admin",
     "django.contrib.auth",

@@ -1,11 +1,10 @@
 """NVIDIA GPUs by NVML (package nvidia-ml-py). A call that a card does not support is remembered and not tried again
 until the driver is loaded anew; a card that sleeps is not woken."""
 
+import ctypes
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
-
-import pynvml
 
 from monitoring.readers.base import Reader, Reading, Roots, Values, read_text
 
@@ -17,7 +16,8 @@ NVIDIA_VENDOR = "0x10de"
 class Nvidia(Reader):
     name = "nvidia"
 
-    def __init__(self, roots: Roots, nvml: Any = pynvml) -> None:
+    def __init__(self, roots: Roots, nvml: Any = None) -> None:
+        """`nvml`: a module like pynvml; left out, pynvml is loaded when there is a driver (it weighs 10 MB)."""
         super().__init__(roots)
         self.nvml = nvml
         self.handles: list[Any] = []
@@ -51,18 +51,20 @@ class Nvidia(Reader):
         if self._all_asleep():
             self.reason = "the NVIDIA GPU sleeps and is not woken"
             return
+        if self.nvml is None:
+            if not _driver_is_there():
+                self.reason = "no NVIDIA driver (libnvidia-ml.so) on this machine"
+                return
+            import pynvml
+
+            self.nvml = pynvml
         try:
             self.nvml.nvmlInit()
             count = self.nvml.nvmlDeviceGetCount()
             self.handles = [self.nvml.nvmlDeviceGetHandleByIndex(number) for number in range(count)]
         except self.nvml.NVMLError as error:
             self.handles = []
-            missing = getattr(self.nvml, "NVML_ERROR_LIBRARY_NOT_FOUND", None)
-            self.reason = (
-                "no NVIDIA driver (libnvidia-ml.so) on this machine"
-                if getattr(error, "value", None) == missing
-                else f"NVML: {error}"
-            )
+            self.reason = f"NVML: {error}"
             return
         if not self.handles:
             self.reason = "the NVIDIA driver finds no GPU"
@@ -149,6 +151,14 @@ class Nvidia(Reader):
             }
             self._slow[number] = (now, found)
         return found
+
+
+def _driver_is_there() -> bool:
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return False
+    return True
 
 
 THROTTLE = {

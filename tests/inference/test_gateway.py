@@ -32,6 +32,7 @@ def store(valkey_url: str) -> Iterator[redis.Redis]:
     client = redis.from_url(valkey_url)
     client.delete(STREAM, "aicleaner:gateway:stats")
     yield client
+    client.delete(STREAM, "aicleaner:gateway:stats")
     client.close()
 
 

@@ -2,7 +2,8 @@ import pytest
 from django.conf import settings
 
 from aicleaner_site.processes import Process, all_processes
-from aicleaner_site.supervisor import configuration, translate
+from aicleaner_site.supervisor import configuration
+from aicleaner_site.watch import translate
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ from aicleaner_site.supervisor import configuration, translate
     ],
 )
 def test_supervisor_lines_are_told_in_our_words(line: str, told: str | None) -> None:
-    assert translate(line) == told
+    assert translate(line, str(settings.LOG_DIR)) == told
 
 
 def test_a_percent_sign_in_a_command_survives_the_configuration_file() -> None:

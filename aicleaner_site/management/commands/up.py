@@ -2,23 +2,24 @@
 
 import os
 import secrets
-import signal
-import threading
+import sys
 import time
 import urllib.error
 import urllib.request
 from argparse import ArgumentParser
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
 from django.utils import timezone
 
 from aicleaner_site import accounts, health, preflight
 from aicleaner_site.processes import all_processes
-from aicleaner_site.supervisor import Supervisor
+from aicleaner_site.supervisor import write_configuration
 
 
 class Command(BaseCommand):
@@ -43,36 +44,33 @@ class Command(BaseCommand):
             preflight.check_ports()
         except preflight.CannotStartError as error:
             raise CommandError(str(error)) from error
-        with lock:
-            make_secret_key()
-            call_command("migrate", interactive=False, verbosity=0)
-            password = accounts.ensure_admin(os.environ.get("AICLEANER_ADMIN_PASSWORD"))
-            self.run(started, wait, password)
+        make_secret_key()
+        call_command("migrate", interactive=False, verbosity=0)
+        password = accounts.ensure_admin(os.environ.get("AICLEANER_ADMIN_PASSWORD"))
+        file = write_configuration(all_processes())
+        connections.close_all()
+        self.stdout.flush()
+        # This process becomes the small one that stays; a child of it, with Django loaded, waits and greets.
+        greeter = os.fork()
+        if greeter == 0:
+            self.wait_and_greet(started, wait, password)
+        os.set_inheritable(lock.fileno(), True)
+        watch = str(settings.BASE_DIR / "aicleaner_site" / "watch.py")
+        os.execv(sys.executable, [sys.executable, watch, str(file), str(settings.LOG_DIR), str(greeter)])  # noqa: S606
 
-    def run(self, started: float, wait: float, password: str | None) -> None:
-        stop = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: stop.set())
-        supervisor = Supervisor(all_processes())
-        threading.Thread(target=self.tell_news, args=(supervisor, stop), daemon=True).start()
+    def wait_and_greet(self, started: float, wait: float, password: str | None) -> NoReturn:
+        """Runs in the child and ends it, whatever happens."""
+        status = 1
         try:
-            missing = wait_until_healthy(wait, stop)
-            if not stop.is_set():
-                self.greet(time.monotonic() - started, missing, password)
-            stop.wait()
-            if supervisor.process.poll() is not None:
-                raise CommandError(
-                    f"The supervisor ended by itself; see {settings.LOG_DIR / 'supervisor.log'}."
-                )
+            parent = os.getppid()
+            missing = wait_until_healthy(wait, lambda: os.getppid() != parent)
+            self.greet(time.monotonic() - started, missing, password)
+            status = 0
+        except KeyboardInterrupt:
+            pass
         finally:
-            self.say("stopping")
-            supervisor.stop()
-            self.say("stopped")
-
-    def tell_news(self, supervisor: Supervisor, stop: threading.Event) -> None:
-        for line in supervisor.news():
-            self.say(line)
-        stop.set()
+            self.stdout.flush()
+            os._exit(status)
 
     def greet(self, took_s: float, missing: list[health.Part], password: str | None) -> None:
         url = f"http://{shown_host(settings.WEB_HOST)}:{settings.WEB_PORT}"
@@ -117,16 +115,17 @@ def make_secret_key() -> None:
     settings.SECRET_KEY = file.read_text().strip()
 
 
-def wait_until_healthy(seconds: float, stop: threading.Event) -> list[health.Part]:
-    """Parts that still do not answer after `seconds`; empty when all do."""
+def wait_until_healthy(seconds: float, stopped: Callable[[], bool]) -> list[health.Part]:
+    """Parts that still do not answer after `seconds` (or when `stopped`); empty when all do."""
     web = f"http://{shown_host(settings.WEB_HOST)}:{settings.WEB_PORT}/healthz"
     end = time.monotonic() + seconds
     while True:
         missing = [part for part in health.check() if not part.ok]
         if not missing and not answers(web):
             missing = [health.Part("web", False, f"nothing at {web}")]
-        if not missing or time.monotonic() > end or stop.wait(0.1):
+        if not missing or time.monotonic() > end or stopped():
             return missing
+        time.sleep(0.1)
 
 
 def answers(url: str) -> bool:

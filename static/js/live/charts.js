@@ -1,7 +1,6 @@
 // The strips: one definition each, one shared cursor. This module owns uPlot and the colours it gets.
-import { bytes, milliseconds, number, percent } from "./format.js";
+import { byteRate as rate, clock, milliseconds, minute, number, percent } from "./format.js";
 
-const rate = (value) => bytes(value, "/s");
 // Sum of all labels of a metric, or one series.
 const CHARTS = [
   { title: "Inference", format: number, lines: [["tokens/s", "gateway_tokens_per_s"], ["requests/s", "gateway_requests_per_s"]] },
@@ -12,8 +11,8 @@ const CHARTS = [
   { title: "CPU", format: percent, top: 100, lines: [["busy", "cpu_percent"], ["iowait", "cpu_iowait_percent"], ["steal", "cpu_steal_percent"]] },
   { title: "Memory", format: percent, top: 100, lines: [["used", "memory_used_percent"]] },
   { title: "Pressure", format: percent, lines: [["cpu", "pressure_cpu_some_percent"], ["memory full", "pressure_memory_full_percent"], ["io full", "pressure_io_full_percent"]] },
-  { title: "Disk", format: rate, lines: [["read", "disk_read_bytes_per_s"], ["write", "disk_write_bytes_per_s"]] },
-  { title: "Network", format: rate, lines: [["in", "network_receive_bytes_per_s"], ["out", "network_transmit_bytes_per_s"]] },
+  { title: "Disk", format: rate, least: 1000, lines: [["read", "disk_read_bytes_per_s"], ["write", "disk_write_bytes_per_s"]] },
+  { title: "Network", format: rate, least: 1000, lines: [["in", "network_receive_bytes_per_s"], ["out", "network_transmit_bytes_per_s"]] },
   { title: "Temperature", needs: "temperature_celsius", format: (v) => `${number(v)} °C`, lines: [["hottest", "temperature_celsius", "max"]] },
 ];
 const HEIGHT = 150;
@@ -71,17 +70,17 @@ export class Charts {
     const axis = { stroke: token("--muted"), grid: { stroke: token("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
     const colours = ["--s1", "--s2", "--s4"];
     const options = {
-      width: Math.max(Math.floor(box.clientWidth), 120), height: HEIGHT,
+      padding: [6, 6, 0, 0], width: Math.max(Math.floor(box.clientWidth), 120), height: HEIGHT,
       cursor: { sync: { key: "live" }, drag: { x: false, y: false }, points: { size: 5 } },
-      scales: { y: { range: (_, low, high) => [0, chart.top ?? Math.max(high * 1.1 || 0, 1e-3)] } },
-      axes: [{ ...axis, size: 24, space: 70 }, { ...axis, size: 58, space: 28, values: (_, ticks) => ticks.map((tick) => chart.format(tick)) }],
-      series: [{ value: (_, at) => (at === null ? "now" : new Date(at * 1000).toLocaleTimeString()), label: "at" },
+      scales: { y: { range: (_, low, high) => [0, chart.top ?? Math.max(high * 1.1 || 0, chart.least ?? 1)] } },
+      axes: [{ ...axis, size: 22, space: 70, values: (_, ticks) => ticks.map(minute) }, { ...axis, size: 58, space: 28, values: (_, ticks) => ticks.map((tick) => chart.format(tick)) }],
+      series: [{ value: (_, at) => (at === null ? "now" : clock(at)), label: "at" },
         ...chart.lines.map(([label], i) => ({
           label, stroke: token(colours[i]), width: 1.5, spanGaps: Boolean(chart.gaps), points: { show: false },
           fill: i === 0 ? `${token(colours[i])}1a` : undefined,
           value: (plot, value, series, at) => chart.format(at === null ? latest(plot.data[series]) : value),
         }))],
-      legend: { live: true, markers: { width: 0, fill: (plot, i) => plot.series[i].stroke() } },
+      legend: { live: true, markers: { width: 0, show: true, fill: (plot, i) => plot.series[i].stroke() } },
     };
     this.plots.set(chart.title, new window.uPlot(options, data, box));
   }

@@ -7,13 +7,16 @@ export function number(value, digits = 1) {
   return value.toLocaleString(undefined, { maximumFractionDigits: size >= 100 ? 0 : size >= 10 ? Math.min(digits, 1) : digits });
 }
 
-export function bytes(value, per = "") {
+// Sizes in steps of 1024, as memory is counted; rates in steps of 1000, as disks and networks are.
+function scaled(value, step, per) {
   if (value === null || value === undefined || Number.isNaN(value)) return UNKNOWN;
   const units = ["B", "KB", "MB", "GB", "TB"];
   let n = value, unit = 0;
-  while (Math.abs(n) >= 1024 && unit < units.length - 1) { n /= 1024; unit += 1; }
+  while (Math.abs(n) >= step && unit < units.length - 1) { n /= step; unit += 1; }
   return `${number(n, unit ? 1 : 0)} ${units[unit]}${per}`;
 }
+export const bytes = (value) => scaled(value, 1024, "");
+export const byteRate = (value) => scaled(value, 1000, "/s");
 
 export const percent = (value) => (value === null || value === undefined ? UNKNOWN : `${number(value, 1)} %`);
 
@@ -32,4 +35,5 @@ export function until(instant, now) {
   return `unloads in ${minutes}:${String(seconds % 60).padStart(2, "0")}`;
 }
 
-export const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString();
+export const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString(undefined, { hour12: false });
+export const minute = (seconds) => new Date(seconds * 1000).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });

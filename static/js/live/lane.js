@@ -27,7 +27,7 @@ export class Lane {
       mark.title = `${clock(event.at)} ${event.text}`;
       mark.setAttribute("aria-label", mark.title);
       mark.style.left = `${left}%`;
-      const needed = (event.text.length * 5.6 + 12) / Math.max(this.root.clientWidth, 1) * 100;
+      const needed = (event.text.length * 6.6 + 14) / Math.max(this.root.clientWidth, 1) * 100;
       if (left + needed < free) mark.textContent = event.text;
       else if (left > 60 && left - needed > 0 && free > 100) { mark.textContent = event.text; mark.style.transform = "translateX(-100%)"; }
       free = Math.min(free, left);
