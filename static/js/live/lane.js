@@ -29,7 +29,7 @@ export class Lane {
       mark.style.left = `${left}%`;
       const needed = (event.text.length * 6.6 + 14) / Math.max(this.root.clientWidth, 1) * 100;
       if (left + needed < free) mark.textContent = event.text;
-      else if (left > 60 && left - needed > 0 && free > 100) { mark.textContent = event.text; mark.style.transform = "translateX(-100%)"; }
+      else if (left > 60 && left - needed > 0 && free > 100) { mark.textContent = event.text; mark.classList.add("flip"); }
       free = Math.min(free, left);
       return mark;
     });

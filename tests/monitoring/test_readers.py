@@ -1,0 +1,288 @@
+"""Readers on recorded trees of /proc and sysfs, on NVML answers, and on this machine."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitoring.readers.amd import Amd
+from monitoring.readers.base import Rates, Reader, Roots
+from monitoring.readers.cpu import Cpu
+from monitoring.readers.disks import Disks
+from monitoring.readers.memory import Memory
+from monitoring.readers.network import Network
+from monitoring.readers.nvidia import Nvidia
+from monitoring.readers.pressure import Pressure
+from monitoring.readers.processes import Processes
+from monitoring.readers.temperatures import Temperatures
+from tests.product import BASE_DIR
+
+RECORDED = Path(__file__).with_name("recorded") / "vm-2-cores"
+
+
+def roots(folder: Path) -> Roots:
+    return Roots(proc=folder / "proc", sys=folder / "sys")
+
+
+def read_twice(kind: type[Reader], tmp_path: Path) -> dict[str, float | None]:
+    """The values of the second reading, a second after the first."""
+    live = tmp_path / "live"
+    shutil.copytree(RECORDED / "first", live)
+    reader = kind(roots(live))
+    first = reader.read(100.0)
+    assert all(value is None or value >= 0 for value in first.values.values())
+    for path in (RECORDED / "second").rglob("*"):
+        if path.is_file():
+            (live / path.relative_to(RECORDED / "second")).write_bytes(path.read_bytes())
+    values = reader.read(101.0).values
+    reader.close()
+    return values
+
+
+def ticks(moment: str, name: str) -> list[int]:
+    line = next(
+        line
+        for line in (RECORDED / moment / "proc/stat").read_text().split("\n")
+        if line.startswith(f"{name} ")
+    )
+    return [int(each) for each in line.split()[1:9]]
+
+
+def test_cpu_shares_are_those_of_the_ticks_between(tmp_path: Path) -> None:
+    values = read_twice(Cpu, tmp_path)
+    spent = [b - a for a, b in zip(ticks("first", "cpu"), ticks("second", "cpu"), strict=True)]
+    assert values["cpu_percent"] == pytest.approx(100 * (sum(spent) - spent[3] - spent[4]) / sum(spent))
+    assert values["cpu_iowait_percent"] == pytest.approx(100 * spent[4] / sum(spent))
+    assert {"cpu_core_percent{core=0}", "cpu_core_percent{core=1}"} <= set(values)
+    assert values["cpu_frequency_mhz"] is None  # the recorded machine shows none: unknown, not 0
+    assert values["load1"] == float((RECORDED / "second/proc/loadavg").read_text().split()[0])
+
+
+def test_memory_counts_what_is_not_available_as_used(tmp_path: Path) -> None:
+    values = read_twice(Memory, tmp_path)
+    kib = {
+        line.split(":")[0]: int(line.split()[1])
+        for line in (RECORDED / "second/proc/meminfo").read_text().strip().split("\n")
+    }
+    assert values["memory_used_bytes"] == (kib["MemTotal"] - kib["MemAvailable"]) * 1024
+    assert values["memory_used_percent"] == pytest.approx(100 * (1 - kib["MemAvailable"] / kib["MemTotal"]))
+    assert values["swap_in_bytes_per_s"] == 0
+
+
+def test_pressure_is_the_second_s_own_share(tmp_path: Path) -> None:
+    values = read_twice(Pressure, tmp_path)
+    totals = [
+        int((RECORDED / moment / "proc/pressure/cpu").read_text().split("\n")[0].rpartition("total=")[2])
+        for moment in ("first", "second")
+    ]
+    assert values["pressure_cpu_some_percent"] == pytest.approx((totals[1] - totals[0]) / 1e4)
+
+
+def test_disks_and_network_are_rates_per_device(tmp_path: Path) -> None:
+    disks = read_twice(Disks, tmp_path)
+    assert disks["disk_read_bytes_per_s{device=vda}"] is not None
+    assert 0 <= (disks["disk_util_percent{device=vda}"] or 0) <= 100
+    assert not any("loop" in name for name in disks)
+    shutil.rmtree(tmp_path / "live")
+    network = read_twice(Network, tmp_path)
+    assert not any("interface=lo}" in name for name in network)
+    assert any(name.startswith("network_receive_bytes_per_s") for name in network)
+
+
+@pytest.mark.parametrize("kind", [Cpu, Memory, Pressure, Disks, Network, Temperatures, Amd, Processes])
+def test_an_empty_machine_gives_unknown_and_never_an_error(kind: type[Reader], tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    reader = kind(roots(tmp_path))
+    for now in (1.0, 2.0):
+        values = reader.read(now).values
+        assert all(value is None for name, value in values.items() if "mount=" not in name)
+    reader.close()
+
+
+def write(folder: Path, **files: object) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(f"{text}\n")
+
+
+def test_an_amd_card_is_read_from_sysfs_and_what_is_missing_is_named(tmp_path: Path) -> None:
+    card = tmp_path / "sys/class/drm/card0/device"
+    write(card, vendor="0x1002", device="0x744c", gpu_busy_percent=37, mem_info_vram_used=2**30)
+    write(card, mem_info_vram_total=24 * 2**30)
+    write(card / "hwmon/hwmon3", power1_average=87_000_000, temp1_input=54_000, freq1_input=2_300_000_000)
+    write(tmp_path / "sys/class/drm/card1/device", vendor="0x8086")  # an Intel card is not ours
+    reading = Amd(roots(tmp_path)).read(0.0)
+    assert reading.values["gpu_util_percent{gpu=100}"] == 37
+    assert reading.values["gpu_power_w{gpu=100}"] == 87
+    assert reading.values["gpu_temperature_celsius{gpu=100}"] == 54
+    assert reading.values["gpu_clock_mhz{gpu=100}"] == 2300
+    assert reading.values["gpu_power_limit_w{gpu=100}"] is None
+    (gpu,) = reading.state["amd"]["gpus"]
+    assert gpu["missing"]["power_limit_w"] == "not offered by the driver"
+
+
+def test_a_sleeping_amd_card_is_not_asked(tmp_path: Path) -> None:
+    card = tmp_path / "sys/class/drm/card0/device"
+    write(card, vendor="0x1002", gpu_busy_percent=37)
+    write(card / "power", runtime_status="suspended")
+    reading = Amd(roots(tmp_path)).read(0.0)
+    assert reading.values["gpu_util_percent{gpu=100}"] is None
+    assert "sleeps" in reading.state["amd"]["gpus"][0]["missing"]["util_percent"]
+
+
+def test_sensors_have_names_and_nvme_is_asked_once_a_minute(tmp_path: Path) -> None:
+    write(tmp_path / "sys/class/hwmon/hwmon0", name="k10temp", temp1_input=41_500, temp1_label="Tctl")
+    nvme = tmp_path / "sys/class/hwmon/hwmon1"
+    write(nvme, name="nvme", temp1_input=38_000)
+    reader = Temperatures(roots(tmp_path))
+    first = reader.read(0.0).values
+    assert first == {
+        "temperature_celsius{sensor=k10temp Tctl}": 41.5,
+        "temperature_celsius{sensor=nvme}": 38.0,
+    }
+    write(nvme, temp1_input=60_000)
+    assert reader.read(30.0).values["temperature_celsius{sensor=nvme}"] == 38.0
+    assert reader.read(61.0).values["temperature_celsius{sensor=nvme}"] == 60.0
+
+
+class NvmlError(Exception):
+    def __init__(self, value: int) -> None:
+        super().__init__(f"code {value}")
+        self.value = value
+
+
+class Nvml:
+    """Answers as the NVML of one card would, laid down by hand after NVML's documentation (no card could be recorded yet)."""
+
+    NVMLError = NvmlError
+    NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NO_PERMISSION = 3, 4
+    NVML_ERROR_UNINITIALIZED, NVML_ERROR_GPU_IS_LOST = 1, 15
+    NVML_TEMPERATURE_GPU, NVML_CLOCK_GRAPHICS, NVML_CLOCK_MEM = 0, 0, 2
+
+    def __init__(self, **changed: Any) -> None:
+        self.asked: list[str] = []
+        self.n_init = 0
+        self.answers: dict[str, Any] = {
+            "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=91, memory=63),
+            "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=8 * 2**30, total=12 * 2**30),
+            "nvmlDeviceGetPowerUsage": 196_000,
+            "nvmlDeviceGetTotalEnergyConsumption": 5_000_000,
+            "nvmlDeviceGetEnforcedPowerLimit": 200_000,
+            "nvmlDeviceGetTemperature": 74,
+            "nvmlDeviceGetClockInfo": 2_475,
+            "nvmlDeviceGetFanSpeed_v2": NvmlError(3),
+            "nvmlDeviceGetCurrentClocksEventReasons": 0x4 | 0x40,
+            "nvmlDeviceGetPerformanceState": 2,
+            "nvmlDeviceGetName": "NVIDIA GeForce RTX 4070",
+            "nvmlDeviceGetUUID": "GPU-1",
+            "nvmlDeviceGetCurrPcieLinkGeneration": 4,
+            "nvmlDeviceGetCurrPcieLinkWidth": 16,
+            "nvmlDeviceGetComputeRunningProcesses": [SimpleNamespace(pid=4711, usedGpuMemory=None)],
+            **changed,
+        }
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        self.n_init += 1
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        pass
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return 1
+
+    def nvmlDeviceGetHandleByIndex(self, number: int) -> int:  # noqa: N802
+        return number
+
+    def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
+        return "580.65"
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.answers:
+            raise AttributeError(name)
+
+        def ask(*_: Any) -> Any:
+            self.asked.append(name)
+            answer = self.answers[name]
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return ask
+
+
+def test_an_nvidia_card_is_read_and_an_unsupported_call_is_not_repeated(tmp_path: Path) -> None:
+    nvml = Nvml()
+    reader = Nvidia(roots(tmp_path), nvml)
+    reading = reader.read(100.0)
+    assert reading.values["gpu_util_percent{gpu=0}"] == 91
+    assert reading.values["gpu_power_w{gpu=0}"] == 196
+    assert reading.values["gpu_power_limit_w{gpu=0}"] == 200
+    assert reading.values["gpu_fan_percent{gpu=0}"] is None
+    (gpu,) = reading.state["nvidia"]["gpus"]
+    assert gpu["throttle"] == ["power cap", "hardware thermal"]
+    assert gpu["processes"] == [{"pid": 4711, "memory_bytes": None}]
+    reader.read(101.0)
+    assert nvml.asked.count("nvmlDeviceGetFanSpeed_v2") == 1
+    assert nvml.asked.count("nvmlDeviceGetEnforcedPowerLimit") == 1  # slow tier
+    reader.read(161.0)
+    assert nvml.asked.count("nvmlDeviceGetEnforcedPowerLimit") == 2
+
+
+def test_a_lost_nvidia_driver_is_said_and_found_again(tmp_path: Path) -> None:
+    nvml = Nvml()
+    reader = Nvidia(roots(tmp_path), nvml)
+    reader.read(100.0)
+    nvml.answers["nvmlDeviceGetUtilizationRates"] = NvmlError(15)
+    lost = reader.read(101.0)
+    assert "lost" in lost.state["nvidia"]["reason"]
+    assert lost.values == {}
+    nvml.answers["nvmlDeviceGetUtilizationRates"] = SimpleNamespace(gpu=1, memory=1)
+    assert reader.read(102.0).values == {}
+    assert reader.read(161.0).values["gpu_util_percent{gpu=0}"] == 1
+    assert nvml.n_init == 2
+
+
+def test_a_sleeping_nvidia_card_is_not_woken(tmp_path: Path) -> None:
+    device = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
+    write(device, vendor="0x10de", **{"class": "0x030000"})
+    write(device / "power", runtime_status="suspended")
+    nvml = Nvml()
+    reading = Nvidia(roots(tmp_path), nvml).read(100.0)
+    assert nvml.n_init == 0
+    assert "sleeps" in reading.state["nvidia"]["reason"]
+
+
+def test_without_a_driver_the_reason_is_said(tmp_path: Path) -> None:
+    assert "NVIDIA" in Nvidia(roots(tmp_path)).read(100.0).state["nvidia"]["reason"]
+
+
+@given(st.lists(st.integers(0, 10**12), min_size=2), st.integers(1, 5))
+def test_a_rate_is_never_negative(counters: list[int], step: int) -> None:
+    rates = Rates()
+    for number, counter in enumerate(counters):
+        found = rates.per_s("x", counter, float(number * step))
+        assert found is None or found >= 0
+        assert (found is None) == (number == 0 or counter < counters[number - 1])
+
+
+def test_one_sample_of_this_machine_by_the_command() -> None:
+    command = [sys.executable, "manage.py", "collect", "--once", "--json"]
+    sample = json.loads(subprocess.run(command, cwd=BASE_DIR, capture_output=True, check=True).stdout)
+    assert 0 <= sample["v"]["cpu_percent"] <= 100
+    assert 0 < sample["v"]["memory_used_bytes"] < sample["v"]["memory_total_bytes"]
+    assert sample["state"]["cpu"]["n_threads"] >= 1
+    assert sample["state"]["gpus"] or sample["state"]["gpu_reason"]
+
+
+def test_an_unknown_reader_is_refused_by_name() -> None:
+    command = [sys.executable, "manage.py", "collect", "--once", "--readers", "cpu,nope"]
+    ended = subprocess.run(command, cwd=BASE_DIR, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "no reader is called nope" in ended.stderr
