@@ -125,7 +125,10 @@ class Product:
             return {"status": "down", "parts": {}}
 
     def wait_until_healthy(self, seconds: float = 60) -> None:
-        wait_for(lambda: self.health()["status"] == "ok", "every part is healthy", seconds)
+        try:
+            wait_for(lambda: self.health()["status"] == "ok", "every part is healthy", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.health()}\n{self.output()[-2000:]}") from error
 
     def stop(self, number: int = signal.SIGINT) -> list[str]:
         """Ctrl-C (or another signal); returns the command lines that are still running afterwards."""

@@ -1,6 +1,7 @@
 """Which engine is in use: the first of the list that answers."""
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ import aiohttp
 
 PROBE_EVERY_S = 2.0
 PROBE_TIMEOUT_S = 1.5
+log = logging.getLogger("inference.gateway")
 
 
 @dataclass
@@ -33,7 +35,10 @@ class Engines:
 
     async def watch(self) -> None:
         while True:
-            await self.probe()
+            try:
+                await self.probe()
+            except Exception:  # a probe that fails in a new way must not end the watch
+                log.exception("asking the engines failed")
             await asyncio.sleep(PROBE_EVERY_S)
 
     async def probe(self, newer_than: float = 0.0) -> None:
@@ -52,5 +57,5 @@ class Engines:
             ) as answer:
                 engine.version = (await answer.json(content_type=None)).get("version")
                 engine.up = answer.status == 200 and bool(engine.version)
-        except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError):
+        except (aiohttp.ClientError, OSError, ValueError, AttributeError):
             engine.up = False

@@ -48,9 +48,8 @@ async function stream(form, signal, answer, figures) {
   let rest = "", first = null, via = {};
   for (;;) {
     const { done, value } = await reader.read();
-    if (done) break;
-    const lines = (rest + value).split("\n");
-    rest = lines.pop();
+    const lines = (rest + (value ?? "")).split("\n");
+    rest = done ? "" : lines.pop(); // an error of the engine is one line without an end
     for (const line of lines.filter(Boolean)) {
       const part = JSON.parse(line);
       if (part.error) throw new Error(part.error.message ?? part.error);
@@ -61,6 +60,7 @@ async function stream(form, signal, answer, figures) {
       answer.scrollTop = answer.scrollHeight;
       if (part.done) figures.textContent = summary(part, first === null ? null : first - started, via);
     }
+    if (done) break;
   }
   if (!figures.textContent.startsWith("TTFT")) throw new Error("the answer ended before it was done");
 }

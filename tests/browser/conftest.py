@@ -1,0 +1,58 @@
+"""The whole product in a real Chromium."""
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.product import Product
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == item.session.path / "tests" / "browser":
+            item.add_marker("browser")
+            if CHROMIUM is None:
+                item.add_marker(
+                    pytest.mark.skip(reason="no Chromium on this machine: apt install chromium, then again")
+                )
+
+
+@pytest.fixture(scope="session")
+def product() -> Iterator[Product]:
+    # Playwright's loop runs in this process; Django must not take it for an async page.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with Product(AICLEANER_ADMIN_PASSWORD="only-for-this-test") as running:
+        running.wait_until_healthy()
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser, product: Product) -> Iterator[Page]:
+    """Logged in, on the live page; any error in the browser's console fails the test."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.goto(f"{product.web_url}/login/")
+    page.fill("#id_username", "admin")
+    page.fill("#id_password", "only-for-this-test")
+    page.click("button[type=submit]")
+    page.wait_for_selector(".kpi")
+    yield page
+    context.close()
+    assert not problems
