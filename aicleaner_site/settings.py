@@ -204,4 +204,20 @@ UNFOLD = {
     "SITE_HEADER": "AICleaner Performance",
     "SITE_URL": "/",
     "SHOW_HISTORY": True,
+    # The accent of static/css/tokens.css, from light to dark.
+    "COLORS": {
+        "primary": {
+            "50": "#eef6ff",
+            "100": "#d9eaff",
+            "200": "#bbdaff",
+            "300": "#8cc3ff",
+            "400": "#5aa9ff",
+            "500": "#338cf5",
+            "600": "#1668c7",
+            "700": "#1456a6",
+            "800": "#164a87",
+            "900": "#17406f",
+            "950": "#112848",
+        }
+    },
 }

@@ -10,6 +10,7 @@ urlpatterns = [
     path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("login/once/<str:token>/", views.login_once, name="login-once"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),
+    path("favicon.ico", views.favicon, name="favicon"),
     path("healthz", views.healthz, name="healthz"),
     path("metrics", views.metrics_text, name="metrics"),
     path("admin/", admin.site.urls),

@@ -9,6 +9,7 @@ from django.contrib.auth import login
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.templatetags.static import static
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_safe
@@ -25,6 +26,13 @@ def live(request: HttpRequest) -> HttpResponse:
 @never_cache
 def live_first(request: HttpRequest) -> JsonResponse:
     return JsonResponse(live_page.first_data(time.time()))
+
+
+@login_not_required
+@require_safe
+def favicon(request: HttpRequest) -> HttpResponse:
+    """For pages that name no icon of their own (the admin)."""
+    return redirect(static("icon.svg"))
 
 
 @login_not_required

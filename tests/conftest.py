@@ -1,6 +1,7 @@
 """What every test stands on; the data folder of the run is laid by tests/settings.py."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -21,3 +22,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         names = getattr(item, "fixturenames", ())
         if "db" in names or "transactional_db" in names or item.get_closest_marker("django_db"):
             item.add_marker("database")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say at the end what a machine without Chromium did not try."""
+    left_out = [
+        each for each in terminalreporter.stats.get("skipped", []) if "no Chromium" in str(each.longrepr)
+    ]
+    if left_out:
+        terminalreporter.write_line(
+            f"Left out: {len(left_out)} browser tests, because this machine has no Chromium."
+            " On Debian or Ubuntu: sudo apt install chromium, then make test again."
+        )

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
 pytestmark = pytest.mark.django_db
-OPEN = {"login/", "login/once/<str:token>/", "logout/", "healthz", "metrics"}
+OPEN = {"favicon.ico", "login/", "login/once/<str:token>/", "logout/", "healthz", "metrics"}
 
 
 def patterns(resolver: URLResolver, prefix: str = "") -> Iterator[str]:

@@ -1,0 +1,86 @@
+"""CPU of the collector a minute, beside psutil doing the same and beside Glances."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+
+from aicleaner_site.valkey import ValkeyServer
+from tests.bench import Row, cpu_s_per_minute
+from tests.product import BASE_DIR
+
+SECONDS = 40.0
+READERS = """
+import time
+from monitoring.collector import Sampler
+from monitoring.readers import Roots
+sampler = Sampler("bench", Roots(valkey_url=VALKEY))
+while True:
+    time.sleep(1 - time.time() % 1)
+    sampler.sample(time.time(), time.monotonic())
+"""
+PSUTIL = """
+import psutil, time
+n = 0
+while True:
+    time.sleep(1 - time.time() % 1)
+    psutil.cpu_times_percent(percpu=True); psutil.cpu_times_percent(); psutil.cpu_freq(); psutil.getloadavg()
+    psutil.virtual_memory(); psutil.swap_memory(); psutil.disk_io_counters(perdisk=True)
+    psutil.net_io_counters(pernic=True); psutil.sensors_temperatures()
+    if n % 5 == 0: list(psutil.process_iter(["name", "cpu_percent", "memory_info"]))
+    n += 1
+"""
+
+
+def measure(command: list[str], environment: dict[str, str]) -> float:
+    with subprocess.Popen(
+        command, cwd=BASE_DIR, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            return cpu_s_per_minute(psutil.Process(process.pid), SECONDS)
+        finally:
+            process.terminate()
+
+
+def run() -> Iterator[Row]:
+    folder = Path(tempfile.mkdtemp(prefix="aic-b-"))
+    with ValkeyServer(folder / "v.sock") as valkey:
+        environment = {
+            **os.environ,
+            "AICLEANER_DATA_DIR": str(folder),
+            "REDIS_URL": valkey.url,
+            "DJANGO_SETTINGS_MODULE": "aicleaner_site.settings",
+            "AICLEANER_SECRET_KEY": "only-for-the-bench",
+        }
+        subprocess.run(
+            [sys.executable, "manage.py", "migrate"], cwd=BASE_DIR, env=environment, check=True, stdout=-3
+        )
+        readers = READERS.replace("VALKEY", repr(valkey.url))
+        n = len(psutil.pids())
+        yield Row(
+            "all readers at 1 Hz, no store",
+            measure([sys.executable, "-c", readers], environment),
+            "CPU-s/min",
+            0.20,
+            f"{n} processes on this machine",
+        )
+        yield Row(
+            "whole collector: readers, push, store",
+            measure([sys.executable, "manage.py", "collect"], environment),
+            "CPU-s/min",
+            0.60,
+        )
+        yield Row(
+            "floor: psutil only, same things",
+            measure([sys.executable, "-c", PSUTIL], environment),
+            "CPU-s/min",
+        )
+        if find_spec("glances"):
+            command = [sys.executable, "-m", "glances", "-q", "-t", "1", "--export", "json"]
+            command += ["--export-json-file", str(folder / "glances.json")]
+            yield Row("peer: Glances at 1 s, exporting", measure(command, environment), "CPU-s/min")

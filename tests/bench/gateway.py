@@ -1,0 +1,144 @@
+"""CPU of a request through the gateway, beside a direct call and a proxy that does nothing else."""
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import aiohttp
+import psutil
+
+from aicleaner_site.valkey import ValkeyServer
+from tests.bench import Row, cpu_s
+from tests.inference.serving import Server
+from tests.product import free_ports, wait_for
+
+N_REQUESTS = 4000
+BODY = {"model": "m", "prompt": "Room: kitchen. Seen: crumbs on the floor.", "stream": False}
+# An engine that answers at once, and a proxy that only passes on (the floor: raw uvicorn and aiohttp).
+UPSTREAM = """
+BODY = b'{"model":"m","response":"x","done":true,"done_reason":"stop","total_duration":1000,"load_duration":1,' \\
+       b'"prompt_eval_count":9,"prompt_eval_duration":10,"eval_count":5,"eval_duration":100,"version":"1"}'
+async def app(scope, receive, send):
+    if scope["type"] != "http": return
+    while (await receive()).get("more_body"): pass
+    head = [(b"content-type", b"application/json"), (b"content-length", str(len(BODY)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": head})
+    await send({"type": "http.response.body", "body": BODY})
+"""
+FLOOR = """
+import os, aiohttp
+session = None
+async def app(scope, receive, send):
+    global session
+    if scope["type"] != "http": return
+    if session is None: session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"): break
+    async with session.request(scope["method"], os.environ["UP"] + scope["path"], data=body or None) as answer:
+        head = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": answer.status, "headers": head})
+        async for chunk in answer.content.iter_any():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+"""
+
+
+class Asgi:
+    """A small ASGI text under uvicorn."""
+
+    def __init__(self, folder: Path, name: str, text: str, **environment: str) -> None:
+        (folder / f"{name}.py").write_text(text)
+        self.port = free_ports(1)[0]
+        self.url = f"http://127.0.0.1:{self.port}"
+        options = ("--port", str(self.port), "--no-access-log", "--log-level", "error", "--http", "httptools")
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "uvicorn",
+                f"{name}:app",
+                *options,
+                "--loop",
+                "uvloop",
+                "--lifespan",
+                "off",
+            ],
+            cwd=folder,
+            env={"PATH": "/usr/bin:/bin", **environment},
+        )
+        wait_for(lambda: asyncio.run(answers(self.url)), f"{name} answers")
+
+
+async def answers(url: str) -> bool:
+    try:
+        async with aiohttp.ClientSession() as session, session.get(url + "/api/version") as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:
+        return False
+
+
+async def ask(url: str, n: int, concurrency: int) -> list[float]:
+    """Seconds of each of `n` requests."""
+    took: list[float] = []
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def client() -> None:
+            for _ in range(n // concurrency):
+                started = time.perf_counter()
+                async with session.post(f"{url}/api/generate", json=BODY) as answer:
+                    await answer.read()
+                    assert answer.status == 200
+                took.append(time.perf_counter() - started)
+
+        await asyncio.gather(*(client() for _ in range(concurrency)))
+    return took
+
+
+def measure(url: str, process: psutil.Process | None, concurrency: int) -> tuple[float, float]:
+    """(CPU ms a request of `process`, median ms a request)."""
+    asyncio.run(ask(url, 400, concurrency))
+    before = cpu_s(process) if process else 0.0
+    took = asyncio.run(ask(url, N_REQUESTS, concurrency))
+    spent = (cpu_s(process) - before) if process else 0.0
+    return spent / len(took) * 1000, sorted(took)[len(took) // 2] * 1000
+
+
+def run() -> Iterator[Row]:
+    folder = Path(tempfile.mkdtemp(prefix="aic-b-"))
+    upstream = Asgi(folder, "upstream", UPSTREAM)
+    floor = Asgi(folder, "floor", FLOOR, UP=upstream.url)
+    try:
+        with (
+            ValkeyServer(folder / "v.sock") as valkey,
+            Server(
+                "inference.gateway", "--valkey", valkey.url, "--engine", f"ollama={upstream.url}"
+            ) as gateway,
+        ):
+            ours, its = psutil.Process(gateway.process.pid), psutil.Process(floor.process.pid)
+            for concurrency in (1, 16):
+                cpu, median = measure(gateway.url, ours, concurrency)
+                floor_cpu, floor_median = measure(floor.url, its, concurrency)
+                _, direct = measure(upstream.url, None, concurrency)
+                yield Row(f"gateway, concurrency {concurrency}, with records", cpu, "CPU-ms", 0.35)
+                yield Row(f"floor: uvicorn + aiohttp, concurrency {concurrency}", floor_cpu, "CPU-ms")
+                yield Row(
+                    f"median of a request, concurrency {concurrency}",
+                    median,
+                    "ms",
+                    note=f"floor {floor_median:.2f}, direct {direct:.2f}",
+                )
+            if find_spec("litellm") is None:
+                yield Row(
+                    "LiteLLM", float("nan"), "CPU-ms", note="not installed; 11 to 18 in architecture.md"
+                )
+    finally:
+        upstream.process.terminate()
+        floor.process.terminate()
