@@ -40,6 +40,13 @@ def main() -> None:
         metavar="SECONDS",
         help="a client has to send the head of a request within so long: 408",
     )
+    parser.add_argument(
+        "--body-idle",
+        type=float,
+        default=BoundedProtocol.body_idle_s,
+        metavar="SECONDS",
+        help="longest pause between two parts of a request body: 408",
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
@@ -53,7 +60,7 @@ def main() -> None:
         local_only=local_only,
         silent_s=arguments.silent,
     )
-    BoundedProtocol.head_s = arguments.head
+    BoundedProtocol.head_s, BoundedProtocol.body_idle_s = arguments.head, arguments.body_idle
     uvicorn.run(
         gateway,
         host=arguments.host,
@@ -65,6 +72,7 @@ def main() -> None:
         log_level="warning",
         server_header=False,
         date_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=3,
     )
 

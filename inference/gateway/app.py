@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,7 +26,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-BODY_IDLE_S = 30.0  # between two parts of a request body
 MAX_BLOB_BYTES = 256 * 2**30  # model files are streamed through, never held
 HOP_BY_HOP = {
     *(
@@ -86,6 +86,7 @@ class Gateway:
         options: dict[str, Any] = {
             "timeout": aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=self.silent_s),
             "auto_decompress": False,
+            "cookie_jar": aiohttp.DummyCookieJar(),  # a client's cookies are its own
             "skip_auto_headers": ("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         }
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
@@ -147,9 +148,6 @@ class Gateway:
             await _error(send, meter, 413, meter.error)
         except ClientGoneError:
             meter.error = GONE
-        except TimeoutError:
-            meter.error = f"no part of the request body came for {BODY_IDLE_S:g} s"
-            await _error(send, meter, 408, meter.error)
         except asyncio.CancelledError:
             if watch is None or not watch.done():
                 raise  # the server shuts down
@@ -171,17 +169,15 @@ class Gateway:
 
     async def _body(self, receive: Receive, length: int) -> bytes:
         parts, size = [], 0
-        async with asyncio.timeout(BODY_IDLE_S) as limit:
-            while max(size, length) <= self.max_body:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGoneError
-                part = message.get("body", b"")
-                size += len(part)
-                parts.append(part)
-                if not message.get("more_body") and size <= self.max_body:
-                    return parts[0] if len(parts) == 1 else b"".join(parts)
-                limit.reschedule(asyncio.get_running_loop().time() + BODY_IDLE_S)
+        while max(size, length) <= self.max_body:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            part = message.get("body", b"")
+            size += len(part)
+            parts.append(part)
+            if not message.get("more_body") and size <= self.max_body:
+                return parts[0] if len(parts) == 1 else b"".join(parts)
         raise TooLargeError(
             f"request body larger than {self.max_body} bytes (AICLEANER_GATEWAY_MAX_BODY_MB sets the limit)"
         )
@@ -271,15 +267,16 @@ class Gateway:
                 "headers": [*headers, *_own_headers(meter)],
             }
         )
-        async for chunk in answer.content.iter_any():
-            first = meter.first_byte is None
-            n_pieces = meter.see(chunk)
-            if meter.counted:
-                self.stats.n_answering += first
-                self.stats.pieces(n_pieces)
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        meter.complete = True
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        content = answer.content
+        chunk = await content.readany()
+        if meter.counted and chunk:
+            self.stats.n_answering += 1
+        while not meter.complete:
+            self.stats.pieces(meter.see(chunk))
+            meter.complete = content.at_eof()  # a short answer goes out in one piece with its end
+            await send({"type": "http.response.body", "body": chunk, "more_body": not meter.complete})
+            if not meter.complete:
+                chunk = await content.readany()
 
 
 class Upload:
@@ -366,6 +363,7 @@ async def _respond(send: Send, meter: Meter, status: int, body: bytes, content_t
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
+@lru_cache(maxsize=1024)
 def is_local(host: str) -> bool:
     """Whether a Host header names this machine or its network."""
     name = urlsplit(f"//{host}").hostname or ""

@@ -88,7 +88,7 @@ class Meter:
     def see(self, chunk: bytes) -> int:
         """Take note of a part of the answer; returns how many pieces of a stream it holds whose tokens the engine will
         count: the live rate shows those until the count comes."""
-        if self.first_byte is None:
+        if self.first_byte is None and chunk:
             self.first_byte = time.monotonic()
         self.response_bytes += len(chunk)
         if not self.counted or self.encoding:

@@ -197,22 +197,26 @@ def accept_all(server: socket.socket, broke_off: threading.Event) -> None:
 def test_a_head_without_end_is_refused(wire: Wire) -> None:
     with wire(plain) as (_, server):
         with open_socket(server) as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
-            answer = b""
-            for _ in range(1000):
-                try:
-                    client.sendall(b"x-a: " + b"a" * 1000 + b"\r\n")
-                except OSError:  # closed on us
-                    break
-            else:
-                raise AssertionError("a megabyte of head was taken")
-            client.settimeout(10)
+            client.settimeout(20)  # a gateway that goes on taking would leave us waiting
             try:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+                for _ in range(1000):
+                    client.sendall(b"x-a: " + b"a" * 1000 + b"\r\n")
                 answer = client.recv(65536)
-            except ConnectionResetError:
-                answer = b"HTTP/1.1 431 (reset)"
+            except (ConnectionResetError, BrokenPipeError):  # it closed with our head unread
+                answer = b"HTTP/1.1 431 "
         assert answer.startswith(b"HTTP/1.1 431 ")
         assert post(server, {"model": "m"}, **{"x-big": "b" * 20_000}).status == 200
+
+
+def test_a_body_that_stops_coming_is_refused_in_the_end(valkey_url: str) -> None:
+    with (
+        Upstream(plain) as upstream,
+        gateway(valkey_url, upstream.url, head="0.2", body_idle="0.3") as server,
+    ):
+        head = b"POST /api/generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n"
+        assert exchange(server, head + b"{").startswith(b"HTTP/1.1 408 ")
+    assert upstream.requests == []
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: a"])
