@@ -35,6 +35,9 @@ ENGINE_PORT = env.port("AICLEANER_ENGINE_PORT", 11436)
 # The embedded engine takes the limits from where Ollama takes them.
 ENGINE_NUM_PARALLEL = env.integer("OLLAMA_NUM_PARALLEL", 1, high=64)
 ENGINE_MAX_QUEUE = env.integer("OLLAMA_MAX_QUEUE", 512)
+ENGINE_CONTEXT_LENGTH = env.integer("OLLAMA_CONTEXT_LENGTH", 4096, low=4)
+ENGINE_KV_CACHE_TYPE = env.choice("OLLAMA_KV_CACHE_TYPE", "f16", ("f16", "q8_0", "q4_0"))
+ENGINE_FLASH_ATTENTION = {None: "auto", True: "on", False: "off"}[env.flag("OLLAMA_FLASH_ATTENTION")]
 SAMPLE_MODEL = BASE_DIR / "inference" / "sample_model" / "aicleaner-sample-f16.gguf"
 GATEWAY_MAX_BODY_BYTES = env.integer("AICLEANER_GATEWAY_MAX_BODY_MB", 64, high=4096) * 2**20
 HOST_NAME = os.environ.get("AICLEANER_HOST_NAME") or socket.gethostname()
