@@ -8,6 +8,7 @@ import uvicorn
 
 from inference.gateway.app import Gateway
 from inference.gateway.engines import Engine
+from inference.gateway.protocol import BoundedProtocol
 
 
 def read_engine(text: str) -> Engine:
@@ -25,6 +26,20 @@ def main() -> None:
     parser.add_argument("--valkey", required=True, metavar="URL", help="redis:// or unix:// address")
     parser.add_argument("--engine", type=read_engine, action="append", required=True, metavar="KIND=URL")
     parser.add_argument("--max-body", type=int, default=64 * 2**20, metavar="BYTES")
+    parser.add_argument(
+        "--silent",
+        type=float,
+        default=3600,
+        metavar="SECONDS",
+        help="an engine that sends nothing for so long hangs: 504",
+    )
+    parser.add_argument(
+        "--head",
+        type=float,
+        default=BoundedProtocol.head_s,
+        metavar="SECONDS",
+        help="a client has to send the head of a request within so long: 408",
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
@@ -36,13 +51,15 @@ def main() -> None:
         valkey_url=arguments.valkey,
         max_body=arguments.max_body,
         local_only=local_only,
+        silent_s=arguments.silent,
     )
+    BoundedProtocol.head_s = arguments.head
     uvicorn.run(
         gateway,
         host=arguments.host,
         port=arguments.port,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         access_log=False,
         log_level="warning",
