@@ -73,7 +73,7 @@ def _layout(alert: Alert, known: Floats, start: int, end: int) -> dict[str, Any]
         _beside(alert.clear_at, f"clears at {alert.shown(alert.clear_at)}", "--ok", top=not alert.above),
     ]
     return {
-        "height": 280,
+        "margin": {"b": 36},
         "showlegend": False,
         "shapes": shapes,
         "annotations": notes,

@@ -12,10 +12,10 @@ from monitoring import news
 from monitoring.alerts.notices import NoticeEvent
 from monitoring.channels import CHANNELS, FALLBACK, ChannelError, Notice
 from monitoring.models import Alert, Delivery
-from monitoring.models.delivery import DeliveryStatus
+from monitoring.models.delivery import GIVE_UP_AFTER, DeliveryStatus
 
 LEASE_S = 60.0
-FIRST_PAUSE_S, MOST_PAUSE_S, GIVE_UP_S = 5.0, 900.0, 24 * 3600.0
+FIRST_PAUSE_S, MOST_PAUSE_S = 5.0, 900.0
 MAX_WAITING = 1000  # looked at in one go
 log = logging.getLogger(__name__)
 
@@ -49,13 +49,16 @@ def lease(now: datetime) -> Delivery | None:
             _fold(rows[:-1], newest)
         newest.locked_until = now + timedelta(seconds=LEASE_S)
         newest.attempts += 1
-        newest.save(update_fields=["locked_until", "attempts", "text"])
+        newest.save(update_fields=["locked_until", "attempts", "text", "give_up_at"])
         return newest
     return None
 
 
 def _fold(older: list[Delivery], newest: Delivery) -> None:
     first = older[0].text
+    newest.give_up_at = min(
+        row.give_up_at for row in (*older, newest)
+    )  # repeats don't keep a dead channel alive
     if newest.event == NoticeEvent.RESOLVED:
         newest.text = f"{first}; {newest.text.removeprefix(f'{newest.alert}: ')}"[:1000]
     Delivery.objects.filter(pk__in=[row.pk for row in older]).update(
@@ -96,7 +99,7 @@ def pause_s(attempts: int, chance: float) -> float:
 
 def _failed(delivery: Delivery, error: ChannelError, now: datetime) -> None:
     said = str(error)[:500]
-    if error.permanent or (now - delivery.created_at).total_seconds() >= GIVE_UP_S:
+    if error.permanent or now >= delivery.give_up_at:
         with transaction.atomic():
             if _mark(delivery, status=DeliveryStatus.DEAD, last_error=said) and delivery.channel != FALLBACK:
                 _tell_fallback(delivery, said, now)
@@ -127,4 +130,5 @@ def _tell_fallback(delivery: Delivery, said: str, now: datetime) -> None:
         text=f"{alert}: {delivery.channel} could not deliver {delivery.key}: {said}"[:1000],
         created_at=now,
         due_at=now,
+        give_up_at=now + GIVE_UP_AFTER,
     )

@@ -14,7 +14,7 @@ from monitoring.alerts.machine import FLAP_N, FLAP_S, Severity
 from monitoring.alerts.series import duration
 from monitoring.channels import CHANNELS
 from monitoring.models import Alert, Delivery, RuleState, Silence
-from monitoring.models.delivery import DeliveryStatus
+from monitoring.models.delivery import GIVE_UP_AFTER, DeliveryStatus
 from monitoring.models.rule import SAMPLE_AGE
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ def tell(alert: Alert, event: NoticeEvent, now: datetime, text: str = "") -> Non
             text=f"{alert}: {text or words(alert, event, now)}"[:1000],
             created_at=now,
             due_at=now,
+            give_up_at=now + GIVE_UP_AFTER,
         )
         for channel in CHANNELS
     ]

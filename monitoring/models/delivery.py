@@ -1,9 +1,13 @@
 """The outbox: a row per notice and channel, written in the transaction of the change that it tells."""
 
+from datetime import timedelta
+
 from django.db import models
 from django.db.models import Q
 
 from monitoring.models.alert import Alert
+
+GIVE_UP_AFTER = timedelta(hours=24)
 
 
 class DeliveryStatus(models.TextChoices):
@@ -28,6 +32,7 @@ class Delivery(models.Model):
     reason = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField()
     due_at = models.DateTimeField()
+    give_up_at = models.DateTimeField()
     locked_until = models.DateTimeField(null=True)
     attempts = models.PositiveIntegerField(default=0)
     last_error = models.CharField(max_length=500, blank=True)
