@@ -299,7 +299,9 @@ def form_of(rule: Rule, **values: Any) -> dict[str, Any]:
     )
     form = {name: getattr(rule, name) for name in names} | values
     return {
-        name: "on" if value is True else value for name, value in form.items() if value not in (None, False)
+        name: "on" if value is True else value
+        for name, value in form.items()
+        if value is not None and value is not False
     }
 
 
