@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring import collector, selectors
+from monitoring.alerts.loop import AlertLoop
 from monitoring.collector import CHANNEL, MAX_WAITING, Outlet, Sampler, run, until_next_second
 from monitoring.consumers import LiveConsumer, NewsConsumer, PageConsumer
 from monitoring.models import Event, Journal, Series
@@ -166,7 +167,7 @@ def test_a_database_that_hangs_delays_no_sample(valkey_url: str) -> None:
                 go_on.set()
             return len(seen) >= 3
 
-        run(sampler, outlet, stopped)
+        run(sampler, outlet, AlertLoop("box"), stopped)
     assert hanging.is_set()
     assert [each["v"]["collector_samples_waiting"] for each in seen] == [0, 1, 2]
     assert [int(b["at"]) - int(a["at"]) for a, b in pairwise(seen)] == [1, 1]
