@@ -48,6 +48,9 @@ def engine_command() -> list[str]:
         *("--max-loaded", str(resources.model_cache_size)),
         *("--keep-alive", f"{resources.unload_timeout_minutes:g}m"),
         *("--num-parallel", str(settings.ENGINE_NUM_PARALLEL), "--max-queue", str(settings.ENGINE_MAX_QUEUE)),
+        *("--context-length", str(settings.ENGINE_CONTEXT_LENGTH)),
+        *("--kv-cache-type", settings.ENGINE_KV_CACHE_TYPE),
+        *("--flash-attention", settings.ENGINE_FLASH_ATTENTION),
         *("--seed-model", f"aicleaner-sample={settings.SAMPLE_MODEL}"),
     ]
 

@@ -19,6 +19,7 @@ from django.db import (
     transaction,
 )
 
+from monitoring.alerts.loop import AlertLoop
 from monitoring.notable import changes
 from monitoring.readers import READERS, Reader, Roots
 from monitoring.services import SampleWriter, record_event
@@ -180,9 +181,10 @@ class Outlet:
         self._troubles.discard(what)
 
 
-def run(sampler: Sampler, outlet: Outlet, stopped: Callable[[], bool]) -> None:
+def run(sampler: Sampler, outlet: Outlet, alerts: AlertLoop, stopped: Callable[[], bool]) -> None:
     """Sample at every whole second until `stopped`; a late tick skips, it never bunches."""
     outlet.start()
+    alerts.start()
     while not stopped():
         time.sleep(until_next_second(time.time()))
         sample = sampler.sample(time.time(), time.monotonic())
@@ -192,7 +194,9 @@ def run(sampler: Sampler, outlet: Outlet, stopped: Callable[[], bool]) -> None:
         }
         outlet.publish(sample)
         outlet.keep(sample)
+        alerts.feed(sample)
     outlet.close()
+    alerts.close()
 
 
 def until_next_second(at: float) -> float:

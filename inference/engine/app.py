@@ -55,6 +55,9 @@ async def guard(
         return web.json_response({"error": message}, status=413)
     except (web.HTTPException, ConnectionResetError, asyncio.CancelledError):
         raise
+    except OSError as error:  # a full or read-only disk under the models
+        log.warning("%s %s: %s", request.method, request.path, error)
+        return web.json_response({"error": f"the models' folder: {error.strerror or error}"}, status=500)
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
         return web.json_response(

@@ -224,18 +224,30 @@ def openai_message(message: Any) -> dict[str, Any]:
     if message.get("tool_name"):
         result["name"] = message["tool_name"]
     if message.get("tool_calls"):
-        result["tool_calls"] = [
-            {
-                "id": each.get("id") or f"call_{number}",
-                "type": "function",
-                "function": {
-                    "name": each.get("function", {}).get("name", ""),
-                    "arguments": json.dumps(each.get("function", {}).get("arguments", {})),
-                },
-            }
-            for number, each in enumerate(message["tool_calls"])
-        ]
+        result["tool_calls"] = tool_calls(message["tool_calls"])
     return result
+
+
+def tool_calls(value: Any) -> list[dict[str, Any]]:
+    """Earlier calls of the model, handed back by the client, in OpenAI's form."""
+    found = []
+    for number, call in enumerate(value if isinstance(value, list) else [value]):
+        function = call.get("function") if isinstance(call, dict) else call
+        if not isinstance(function, dict):
+            raise EngineError(
+                400,
+                f"json: cannot unmarshal {requests.go_kind(function)} into Go struct field"
+                " Message.messages.tool_calls of type api.ToolCall",
+            )
+        arguments = json.dumps(function.get("arguments", {}))
+        found.append(
+            {
+                "id": call.get("id") or f"call_{number}",
+                "type": "function",
+                "function": {"name": function.get("name", ""), "arguments": arguments},
+            }
+        )
+    return found
 
 
 async def load_or_unload(request: web.Request, call: Call, fields: dict[str, Any]) -> web.Response:

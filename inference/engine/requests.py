@@ -95,7 +95,7 @@ async def read_json(request: web.Request, struct: str, fields: dict[str, str]) -
     if not raw.strip():
         raise EngineError(400, "missing request body")
     try:
-        body = json.loads(raw)
+        body = json.loads(raw, parse_constant=_refuse_constant, parse_float=_finite)
     except UnicodeDecodeError as error:
         raise EngineError(400, "invalid character in request body: it is not UTF-8") from error
     except json.JSONDecodeError as error:
@@ -105,21 +105,41 @@ async def read_json(request: web.Request, struct: str, fields: dict[str, str]) -
         raise EngineError(400, "unexpected EOF" if unterminated else wrong) from error
     except RecursionError as error:
         raise EngineError(400, "exceeded max depth") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise EngineError(400, "json: cannot unmarshal number into Go value of type float64") from error
     if not isinstance(body, dict):
         raise EngineError(400, f"json: cannot unmarshal {go_kind(body)} into Go value of type api.{struct}")
     body = {name: value for name, value in body.items() if value is not None}
     for name, go_type in fields.items():
         if name not in body:
             continue
-        value, types = body[name], _GO_TYPES[go_type]
+        value: Any = body[name]
+        types = _GO_TYPES[go_type]
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             raise EngineError(
                 400,
                 f"json: cannot unmarshal {go_kind(value)} into Go struct field {struct}.{name} of type {go_type}",
             )
+        for element in value if go_type == "[]int" and isinstance(value, list) else ():
+            if not isinstance(element, int):
+                raise EngineError(
+                    400,
+                    f"json: cannot unmarshal {go_kind(element)} into Go struct field {struct}.{name} of type int",
+                )
     for number, image in enumerate(body.get("images", [])):
         _check_image(image, f"{struct}.images.{number}")
     return body
+
+
+def _refuse_constant(text: str) -> None:
+    raise EngineError(400, f"invalid character '{text[0]}' looking for beginning of value")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (FOREVER, -FOREVER):
+        raise EngineError(400, f"json: cannot unmarshal number {text} into Go value of type float64")
+    return value
 
 
 def _check_image(image: Any, where: str) -> None:

@@ -20,6 +20,8 @@ from inference.engine.store import Model
 
 LOAD_TIMEOUT_S = 300
 SMALL_MODEL_BYTES = 64 * 2**20
+MAX_THREADS, MAX_LAYERS = 512, 10_000
+KV_CACHE_TYPES = ("f16", "q8_0", "q4_0")
 log = logging.getLogger("inference.engine")
 
 
@@ -44,6 +46,14 @@ class Loaded:
     def num_ctx(self) -> int:
         return int(self.settings["num_ctx"])
 
+    def suits(self, settings: dict[str, Any]) -> bool:
+        """Whether a request with `settings` can be answered without loading anew: as Ollama, which lets a loaded model be
+        when `num_gpu` is left to it or only `use_mmap` differs."""
+        if settings["num_gpu"] not in (None, self.settings["num_gpu"]):
+            return False
+        free = {"num_gpu", "use_mmap"}
+        return all(self.settings[name] == value for name, value in settings.items() if name not in free)
+
     def memory_bytes(self) -> int:
         """Resident memory of the process; 0 when it is gone."""
         try:
@@ -55,9 +65,21 @@ class Loaded:
 class Scheduler:
     """Loads on demand, one load at a time, unloads by time and by need; idle models make room, busy ones are waited for."""
 
-    def __init__(self, *, max_loaded: int, max_queue: int, n_parallel: int, keep_alive_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        max_loaded: int,
+        max_queue: int,
+        n_parallel: int,
+        keep_alive_s: float,
+        context_length: int = 4096,
+        kv_cache_type: str = "f16",
+        flash_attention: bool | None = None,
+    ) -> None:
+        """`context_length` is for requests that name none; `flash_attention` None leaves it to llama.cpp."""
         self.max_loaded, self.max_queue, self.n_parallel = max_loaded, max_queue, n_parallel
-        self.keep_alive_s = keep_alive_s
+        self.keep_alive_s, self.context_length = keep_alive_s, context_length
+        self.kv_cache_type, self.flash_attention = kv_cache_type, flash_attention
         self.loaded: dict[str, Loaded] = {}
         self.n_pending = 0
         self._loading = asyncio.Lock()
@@ -103,20 +125,24 @@ class Scheduler:
         metadata = model.metadata
         trained = int(metadata.of_architecture("context_length") or 4096)
         asked = {name: options[name] for name in LOADING if name in options}
-        default_ctx = int(os.environ.get("OLLAMA_CONTEXT_LENGTH") or 4096)
-        num_ctx = max(min(asked.get("num_ctx") or default_ctx, trained), 4)
+        num_ctx = max(min(asked.get("num_ctx") or self.context_length, trained), 4)
         # Two threads make the generation of a tiny model ten times slower: they only wait for each other.
         cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-        threads = asked.get("num_thread") or (1 if model.size < SMALL_MODEL_BYTES else cores)
+        num_thread = max(min(asked.get("num_thread", 0), MAX_THREADS), 0)
+        num_gpu = asked.get("num_gpu", -1)
         return {
             "model": str(model.path),
             "num_ctx": num_ctx,
             "n_parallel": self.n_parallel,
-            "threads": threads,
-            "num_batch": max(min(asked.get("num_batch") or 512, num_ctx), 1),
-            "num_gpu": asked.get("num_gpu", -1),
-            "main_gpu": asked.get("main_gpu", 0),
+            "num_thread": num_thread,
+            "threads": num_thread or (1 if model.size < SMALL_MODEL_BYTES else cores),
+            # llama.cpp warms up with two tokens and aborts when they don't fit into one batch.
+            "num_batch": max(min(asked.get("num_batch") or 512, num_ctx), 2),
+            "num_gpu": None if num_gpu < 0 else min(num_gpu, MAX_LAYERS),
+            "main_gpu": asked.get("main_gpu"),
             "use_mmap": asked.get("use_mmap", True),
+            "kv_cache_type": self.kv_cache_type,
+            "flash_attention": self.flash_attention,
             "embedding": metadata.is_embedding,
             "shift": shift,
         }
@@ -124,7 +150,7 @@ class Scheduler:
     async def _get(self, model: Model, settings: dict[str, Any]) -> Loaded:
         name = str(model.name)
         loaded = self.loaded.get(name)
-        if loaded and loaded.alive and loaded.settings == settings:
+        if loaded and loaded.alive and loaded.suits(settings):
             loaded.n_running += 1
             return loaded
         if self.n_pending >= self.max_queue:
@@ -133,7 +159,7 @@ class Scheduler:
         try:
             async with self._loading:
                 loaded = self.loaded.get(name)  # another request may have loaded it meanwhile
-                if loaded is None or not loaded.alive or loaded.settings != settings:
+                if loaded is None or not loaded.alive or not loaded.suits(settings):
                     if loaded is not None:
                         await self._wait_until_idle(loaded)
                         await self._stop(loaded)

@@ -33,6 +33,7 @@ def chain_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "tiny-utf8": chain_model.write_chain(
             folder / "utf8.gguf", [b"caf", house[:1], house[1:2], house[2:3], house[3:4], b" ok"]
         ),
+        "tiny-badutf8": chain_model.write_chain(folder / "badutf8.gguf", [b"abc", b"\xff", b"x"]),
         "tiny-embed": chain_model.write_chain(folder / "embed.gguf", SCRIPT, embedding=True),
     }
 

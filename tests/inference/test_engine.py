@@ -17,7 +17,7 @@ import pytest
 
 from inference.sample_model.evaluate import FILE as SAMPLE
 from tests.inference.serving import Server
-from tests.inference.test_transcripts import call
+from tests.inference.test_transcripts import call, runner_pids
 from tests.product import wait_for
 
 ROOM = "Room: kitchen. Seen: dirty dishes in the sink; crumbs on the floor."
@@ -32,14 +32,6 @@ def post(engine: Server, path: str, body: dict[str, Any]) -> Any:
 def loaded(engine: Server) -> dict[str, Any]:
     with urllib.request.urlopen(engine.url + "/api/ps") as answer:
         return {each["name"]: each for each in json.loads(answer.read())["models"]}
-
-
-def runner_pids(engine: Server, model: str) -> list[int]:
-    """Processes that hold `model` (by the blob's path in their arguments)."""
-    shown = post(engine, "/api/show", {"model": model})["modelfile"]
-    path = next(line for line in shown.split("\n") if line.startswith("FROM /")).removeprefix("FROM ")
-    children = psutil.Process(engine.process.pid).children()
-    return [each.pid for each in children if path in " ".join(each.cmdline())]
 
 
 def test_the_sample_model_answers_a_room_with_its_tasks(engine: Server) -> None:
@@ -167,6 +159,57 @@ def test_a_client_that_leaves_stops_its_generation(long_engine: Server) -> None:
     assert post(long_engine, "/api/generate", short)["done"]
 
 
+def test_a_client_that_leaves_before_the_answer_stops_its_generation(long_engine: Server) -> None:
+    post(long_engine, "/api/generate", {"model": "tiny-long", "options": LONG["options"]})
+    process = psutil.Process(runner_pids(long_engine, "tiny-long")[0])
+    connection = http.client.HTTPConnection("127.0.0.1", long_engine.port, timeout=30)
+    connection.request("POST", "/api/generate", json.dumps({**LONG, "stream": False}))
+    wait_for(lambda: process.cpu_percent(0.05) > 50, "the model generates")
+    connection.close()
+    wait_for(lambda: process.cpu_percent(0.2) < 10, "the model rests")
+
+
+def test_requests_to_a_loaded_model_queue_without_a_limit(long_engine: Server) -> None:
+    """More of them than --max-queue: that limit is for loads only, as the recorded server has it."""
+    short = {**LONG, "stream": False, "options": {"num_predict": 20, "num_ctx": 4096}}
+    post(long_engine, "/api/generate", short)
+    statuses: list[int] = []
+    asking = [
+        threading.Thread(
+            target=lambda: statuses.append(call(long_engine.url, "POST", "/api/generate", {}, short).status)
+        )
+        for _ in range(12)
+    ]
+    for each in asking:
+        each.start()
+    for each in asking:
+        each.join(60)
+    assert statuses == [200] * 12
+
+
+def test_half_of_many_clients_leaving_costs_the_others_nothing(engine: Server) -> None:
+    body = {"model": "aicleaner-sample", "prompt": ROOM, "stream": True}
+    whole: list[bool] = []
+
+    def ask(leaves: bool) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", engine.port, timeout=60)
+        connection.request("POST", "/api/generate", json.dumps(body))
+        response = connection.getresponse()
+        if leaves:
+            response.readline()
+        else:
+            whole.append(json.loads(response.read().strip().split(b"\n")[-1])["done"])
+        connection.close()
+
+    asking = [threading.Thread(target=ask, args=(number % 2 == 0,)) for number in range(32)]
+    for each in asking:
+        each.start()
+    for each in asking:
+        each.join(120)
+    assert whole == [True] * 16
+    assert post(engine, "/api/generate", {**body, "stream": False})["done"]
+
+
 def test_too_many_requests_that_wait_for_a_load_get_503(long_engine: Server) -> None:
     connection, response = open_stream(long_engine, LONG)  # holds the only place
     statuses: list[int] = []
@@ -239,3 +282,81 @@ def test_a_file_that_is_no_gguf_is_refused_by_create(engine: Server) -> None:
     assert answer.status == 200
     assert "invalid file magic" in json.loads(answer.body.strip().split(b"\n")[-1])["error"]
     assert call(engine.url, "POST", "/api/show", {}, {"model": "broken"}).status == 404
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_batch": 1},
+        {"num_batch": -3},
+        {"num_ctx": -5},
+        {"num_ctx": 10**12},
+        {"num_predict": 10**12},
+        {"num_thread": -1},
+        {"num_gpu": 10**9},
+        {"main_gpu": -1},
+        {"repeat_last_n": -1},
+        {"seed": 2**40},
+        {"samplers": []},
+        {"mirostat": 2, "mirostat_tau": 4.0},
+        {"dry_multiplier": 0.5, "dry_penalty_last_n": -1, "dry_sequence_breakers": ["\n"]},
+        {"adaptive_target": 0.5, "adaptive_decay": 0.9},
+    ],
+)
+def test_no_value_of_an_option_breaks_a_model(engine: Server, options: dict[str, Any]) -> None:
+    body = {"model": "aicleaner-sample", "prompt": ROOM, "stream": False, "options": options}
+    assert post(engine, "/api/generate", body)["done"]
+
+
+def test_options_that_only_llama_cpp_knows_act(engine: Server) -> None:
+    def ask(**options: Any) -> dict[str, Any]:
+        body = {"model": "aicleaner-sample", "prompt": ROOM, "stream": False, "options": options}
+        return dict(post(engine, "/api/generate", body))
+
+    assert ask(grammar='root ::= "yes"')["response"] == "yes"
+    assert ask(ignore_eos=True, num_predict=90)["done_reason"] == "length"
+    assert "[" not in ask(logit_bias={" [": -100.0, "[": -100.0})["response"]
+    assert ask(stop=["]"])["response"].endswith("[high")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "told"),
+    [
+        ("/api/generate", b'{"model": "tiny-ref", "options": {"temperature": NaN}}', 400, "invalid character 'N'"),
+        ("/api/generate", b'{"model": "tiny-ref", "options": {"num_ctx": 1e400}}', 400, "cannot unmarshal number"),
+        ("/api/generate", b'{"seed": ' + b"9" * 5000 + b"}", 400, "cannot unmarshal number"),
+        ("/api/generate", b'{"prompt": "\xff"}', 400, "not UTF-8"),
+        ("/api/generate", b"[" * 100_000, 400, "max depth"),
+        ("/api/generate", b'{"model": "tiny-ref", "prompt": "x", "context": ["a"]}', 400, "context of type int"),
+        ("/api/generate", b'{"model": "tiny-ref", "prompt": "x", "context": [99999999]}', 400, "invalid tokens"),
+        ("/api/generate", b'{"model": "tiny-ref", "prompt": "x", "options": {"grammar": "b ::"}}', 400, "grammar"),
+        ("/api/generate", b'{"model": "tiny-ref", "prompt": "x", "options": {"logit_bias": {"a": "b"}}}', 500, "logit_bias"),
+        ("/api/chat", b'{"model": "tiny-ref", "messages": [{"role": "user", "tool_calls": "y"}]}', 400, "tool_calls"),
+        ("/api/chat", b'{"model": "tiny-ref", "messages": [{"role": "god", "content": "x"}]}', 400, "invalid role"),
+        ("/api/copy", b'{"source": "tiny-ref", "destination": "../../x"}', 400, "is invalid"),
+        ("/api/create", b'{"model": "../x", "from": "tiny-ref"}', 400, "invalid model name"),
+        ("/v1/chat/completions", b'{"model": "tiny-ref", "messages": [5]}', 400, "invalid message format"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_told_and_breaks_nothing(
+    engine: Server, path: str, body: bytes, status: int, told: str
+) -> None:
+    answer = call(engine.url, "POST", path, {}, body)
+    assert answer.status == status
+    assert told in answer.body.decode()
+
+
+def test_creates_of_one_name_at_a_time_leave_one_whole_model(engine: Server) -> None:
+    body = {"model": "at-once", "from": "tiny-ref", "quantize": "q8_0", "stream": False}
+    answers: list[Any] = []
+    making = [
+        threading.Thread(target=lambda: answers.append(call(engine.url, "POST", "/api/create", {}, body)))
+        for _ in range(4)
+    ]
+    for each in making:
+        each.start()
+    for each in making:
+        each.join(60)
+    assert [each.status for each in answers] == [200] * 4
+    assert post(engine, "/api/generate", {"model": "at-once", "prompt": ROOM, "stream": False})["done"]
+    assert call(engine.url, "DELETE", "/api/delete", {}, {"model": "at-once"}).status == 200

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring import collector, selectors
+from monitoring.alerts.loop import AlertLoop
 from monitoring.collector import CHANNEL, MAX_WAITING, Outlet, Sampler, run, until_next_second
-from monitoring.consumers import LiveConsumer
+from monitoring.consumers import LiveConsumer, NewsConsumer, PageConsumer
 from monitoring.models import Event, Journal, Series
 from monitoring.notable import changes
 from monitoring.readers import Roots
@@ -166,7 +167,7 @@ def test_a_database_that_hangs_delays_no_sample(valkey_url: str) -> None:
                 go_on.set()
             return len(seen) >= 3
 
-        run(sampler, outlet, stopped)
+        run(sampler, outlet, AlertLoop("box"), stopped)
     assert hanging.is_set()
     assert [each["v"]["collector_samples_waiting"] for each in seen] == [0, 1, 2]
     assert [int(b["at"]) - int(a["at"]) for a, b in pairwise(seen)] == [1, 1]
@@ -239,8 +240,9 @@ def test_what_changed_is_told_once(before: Any, after: Any, told: list[str]) -> 
     assert changes(after, after) == []
 
 
-async def test_a_socket_without_a_login_is_closed(valkey_url: str) -> None:
-    socket = WebsocketCommunicator(LiveConsumer.as_asgi(), "/ws/live/")
+@pytest.mark.parametrize("consumer", [LiveConsumer, NewsConsumer])
+async def test_a_socket_without_a_login_is_closed(valkey_url: str, consumer: type[PageConsumer]) -> None:
+    socket = WebsocketCommunicator(consumer.as_asgi(), "/ws/")
     socket.scope["user"] = AnonymousUser()
     connected, code = await socket.connect()
     assert (connected, code) == (False, 4401)

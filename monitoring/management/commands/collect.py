@@ -8,6 +8,7 @@ import redis
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from monitoring.alerts.loop import AlertLoop
 from monitoring.collector import Outlet, Sampler, run
 from monitoring.readers import READERS, Roots
 from monitoring.services import SampleWriter
@@ -39,7 +40,7 @@ class Command(BaseCommand):
             signal.signal(number, lambda found, _: ending.append(found))
         valkey = redis.from_url(settings.VALKEY_URL, socket_timeout=2, socket_connect_timeout=2)
         outlet = Outlet(valkey, lambda: SampleWriter(settings.HOST_NAME, settings.METRICS_RETENTION_HOURS))
-        run(sampler, outlet, lambda: bool(ending))
+        run(sampler, outlet, AlertLoop(settings.HOST_NAME), lambda: bool(ending))
         sampler.close()
 
     def _print_one(self, sampler: Sampler, *, as_json: bool) -> None:

@@ -81,5 +81,6 @@ $("theme").addEventListener("click", () => {
   charts.recolour();
 });
 document.addEventListener("visibilitychange", draw);
+document.addEventListener("news-event", ({ detail }) => lane.add([detail.data.event]));
 startPrompt();
 fill().catch(() => {}).finally(() => listen({ onSample, onState }));
