@@ -16,7 +16,8 @@ from inference.engine.native import ENGINE, STORE
 from inference.engine.options import parse_parameter
 from inference.engine.requests import FOREVER, Name, parse_name, read_json
 from inference.engine.store import Model, ModelStore
-from inference.gguf_tools.metadata import NotGgufError, read_metadata
+from inference.gguf_tools.container import NotGgufError, read_header
+from inference.gguf_tools.metadata import read_metadata
 from inference.gguf_tools.quantize import QuantizeError, quantize_file, target
 
 TEMPLATE_NOTE = (
@@ -111,12 +112,10 @@ async def show(request: web.Request) -> web.Response:
         *([f"SYSTEM {settings['system']}"] if settings.get("system") else []),
         *(f"PARAMETER {line}" for line in lines),
     ]
-    long = body.get("verbose", False)
-    info: dict[str, Any] = {
-        key: None if isinstance(value, list) and not long else value
-        for key, value in metadata.keys.items()
-        if key != "tokenizer.chat_template"
-    }
+    info = dict(metadata.keys)
+    if body.get("verbose", False):  # with the vocabulary
+        info = (await asyncio.to_thread(read_header, model.path, arrays=True)).keys
+    info.pop("tokenizer.chat_template", None)
     info["general.parameter_count"] = metadata.n_parameters
     result: dict[str, Any] = {"modelfile": "\n".join(modelfile) + "\n"}
     if lines:
@@ -127,7 +126,7 @@ async def show(request: web.Request) -> web.Response:
     result |= {
         "details": details(model),
         "model_info": dict(sorted(info.items())),
-        "tensors": [{"name": t.name, "type": t.type, "shape": list(t.shape)} for t in metadata.tensors],
+        "tensors": [{"name": t.name, "type": t.type.name, "shape": list(t.shape)} for t in metadata.tensors],
         "capabilities": metadata.capabilities,
         "modified_at": timestamp(model.modified_at),
     }
