@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import fcntl
 import logging
 from pathlib import Path
 
@@ -49,7 +50,12 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     keep_alive = go_duration(arguments.keep_alive)
     store = ModelStore(arguments.models)
-    store.delete_partials()
+    lock = (arguments.models / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(f"another engine serves {arguments.models}: give --models another folder") from None
+    store.prune()
     for each in arguments.seed_model:
         seed(store, each)
 

@@ -117,9 +117,9 @@ def llama_request(options: dict[str, Any], num_ctx: int) -> dict[str, Any]:
     """Fields of llama.cpp's completion request. `options` are checked and carry no null."""
     merged = {**DEFAULTS, **options}
     body = {target: merged[name] for name, (_, target) in SAMPLING.items() if target and name in merged}
-    n_predict = merged["num_predict"]
-    # As Ollama: 0 counts as no limit, and no limit is ten times the context.
-    body["n_predict"] = n_predict if n_predict > 0 else 10 * num_ctx
+    # As Ollama: 0 counts as no limit, and nothing goes on for more than ten times the context.
+    most = 10 * num_ctx
+    body["n_predict"] = min(merged["num_predict"], most) if merged["num_predict"] > 0 else most
     if body.get("seed", -1) < 0:
         body.pop("seed", None)
     for name in ("repeat_last_n", "dry_penalty_last_n"):
