@@ -42,7 +42,7 @@ class TimedProtocol(asyncio.Protocol):
         self.reply: Reply | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's own class is no subclass
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's own class is no subclass
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
