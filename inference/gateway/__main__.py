@@ -7,6 +7,7 @@ import logging
 import uvicorn
 
 from inference.gateway.app import Gateway
+from inference.gateway.cache import Cache
 from inference.gateway.engines import Engine
 
 
@@ -25,6 +26,15 @@ def main() -> None:
     parser.add_argument("--valkey", required=True, metavar="URL", help="redis:// or unix:// address")
     parser.add_argument("--engine", type=read_engine, action="append", required=True, metavar="KIND=URL")
     parser.add_argument("--max-body", type=int, default=64 * 2**20, metavar="BYTES")
+    parser.add_argument(
+        "--max-queue", type=int, default=512, metavar="N", help="requests that wait for their turn"
+    )
+    parser.add_argument("--no-cache", action="store_true", help="keep no answers")
+    parser.add_argument(
+        "--cache-ttl", type=float, default=300, metavar="SECONDS", help="where no profile says it"
+    )
+    parser.add_argument("--cache-entries", type=int, default=100, metavar="N")
+    parser.add_argument("--no-cache-compression", action="store_true")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
@@ -36,6 +46,13 @@ def main() -> None:
         valkey_url=arguments.valkey,
         max_body=arguments.max_body,
         local_only=local_only,
+        cache=Cache(
+            enabled=not arguments.no_cache,
+            ttl_s=arguments.cache_ttl,
+            max_entries=arguments.cache_entries,
+            compress=not arguments.no_cache_compression,
+        ),
+        max_queue=arguments.max_queue,
     )
     uvicorn.run(
         gateway,

@@ -5,6 +5,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from inference.gateway.cache import Recording
+
 # Path -> (name of the kind of work, API). Everything else passes through without a record.
 INFERENCE = {
     "/api/generate": ("generate", "ollama"),
@@ -41,24 +43,34 @@ class Meter:
     first_byte: float | None = None
     n_chunks: int = 0
     content_type: str = ""
+    profile: str | None = None
+    ignored: str = ""  # options of the profile that Ollama's /v1 has no place for
+    cache: str = "bypass"
+    waited_ms: float = 0.0  # for its turn, by the profile's limit of parallel requests
+    recording: Recording | None = None
+    replayed: dict[str, Any] | None = None  # what the record of a kept answer said of it
+    saved_ms: float = 0.0
     tail: bytearray = field(default_factory=bytearray)
 
     @property
     def is_inference(self) -> bool:
         return self.path in INFERENCE
 
-    def read_request(self, body: bytes) -> None:
-        """Model and whether the answer is to be streamed; a body that is no JSON is the engine's to refuse."""
+    def read_request(self, body: bytes) -> dict[str, Any] | None:
+        """Note the model and whether the answer is to be streamed; returns the request, parsed here and only here.
+
+        None where it is none of inference, or no JSON: that is the engine's to refuse."""
         self.request_bytes = len(body)
         if not self.is_inference:
-            return
+            return None
         try:
-            values = json.loads(body)
+            values: dict[str, Any] = json.loads(body)
             self.model = str(values.get("model") or "")[:200]
             native = INFERENCE[self.path] in {("generate", "ollama"), ("chat", "ollama")}
             self.stream = bool(values.get("stream", native))
         except (ValueError, AttributeError, RecursionError):
-            pass
+            return None
+        return values
 
     def see(self, chunk: bytes) -> int:
         """Take note of a part of the answer; returns how many stream pieces it holds (about one token each)."""
@@ -91,6 +103,8 @@ class Meter:
         queue = None
         if None not in (engine_total, load, prompt, output):
             queue = max(engine_total - load - prompt - output, 0.0)  # type: ignore[operator]
+        if self.waited_ms:
+            queue = (queue or 0.0) + self.waited_ms
         error = self.error
         if not error and self.status >= 400:
             error = _error_text(last)
@@ -100,7 +114,7 @@ class Meter:
         ttft = None
         if self.stream and self.first_byte is not None and self.status == 200 and kind != "embed":
             ttft = (self.first_byte - self.started) * 1000
-        return {
+        record = {
             "request_id": self.request_id,
             "at": self.at,
             "path": self.path,
@@ -125,9 +139,12 @@ class Meter:
             "engine_kind": self.engine_kind,
             "request_bytes": self.request_bytes,
             "response_bytes": self.response_bytes,
-            "cache": "bypass",
-            "profile": None,
+            "cache": self.cache,
+            "profile": self.profile,
         }
+        if self.replayed is not None:  # nothing was loaded or generated for it
+            record |= {**self.replayed, "error": self.error[:500]}
+        return record
 
     def _ended(self, last: dict[str, Any]) -> bool:
         if "event-stream" in self.content_type:
