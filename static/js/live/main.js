@@ -81,5 +81,6 @@ $("theme").addEventListener("click", () => {
   charts.recolour();
 });
 document.addEventListener("visibilitychange", draw);
+document.addEventListener("news-profile", ({ detail: { data } }) => data.text && lane.add([{ at: data.at, kind: "profile", text: data.text }]));
 startPrompt();
 fill().catch(() => {}).finally(() => listen({ onSample, onState }));
