@@ -45,10 +45,8 @@ class ProfileAdmin(ModelAdmin):  # type: ignore[misc]
         """With the effective values, worked out once for all rows."""
         resolved, current = selectors.resolve_all(), selectors.activation_in_use()
 
-        def in_use(profile: Profile) -> bool:
-            return current is not None and current.profile_id == profile.pk
-
-        in_use.boolean = True  # type: ignore[attr-defined]
+        def in_use(profile: Profile) -> str:
+            return "in use" if current is not None and current.profile_id == profile.pk else ""
 
         def column(name: str) -> Callable[[Profile], str]:
             def effective(profile: Profile) -> str:

@@ -59,7 +59,7 @@ FIELDS: tuple[Field, ...] = (
         *("tokens", 1, 131072),
     ),
     Field("temperature", "Temperature", "number", MODEL, "Of requests that name none.", "", 0, 2),
-    Field("top_p", "top_p", "number", MODEL, "Of requests that name none.", "", 0.01, 1),
+    Field("top_p", "Nucleus (top_p)", "number", MODEL, "Of requests that name none.", "", 0.01, 1),
     Field(
         "gpu", "GPU", "switch", MACHINE, "Off: num_gpu 0, whatever the request asks. On: the engine decides."
     ),
@@ -102,7 +102,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         *("gpu_memory_percent", "GPU memory limit", "number", MACHINE),
-        "Share of all GPU memory that loaded models may take; with memory optimization.",
+        "Share of all GPU memory that loaded models may take; with memory optimization, and a GPU that tells its memory.",
         *("%", 10, 100),
         left_open="no limit",
     ),

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import forms
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from tuning import selectors
 from tuning.fields import BY_NAME, in_range, shown
@@ -53,7 +54,9 @@ class TagsField(forms.CharField):
 class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]
     """For the admin: what is left open shows what it comes to, and where from."""
 
-    tags = TagsField(required=False, help_text="Words, with commas between them.")
+    tags = TagsField(
+        required=False, help_text="Words, with commas between them.", widget=UnfoldAdminTextInputWidget
+    )
 
     class Meta:
         model = Profile

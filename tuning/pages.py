@@ -59,15 +59,15 @@ def _row(field: Field, resolved: Resolved) -> Row:
     return Row(field, shown(field, each.value), source, parent, field.acts == KEPT)
 
 
-def key_values(resolved: Resolved) -> list[tuple[str, bool]]:
-    """(text, whether it is inherited) of KEY_FIELDS; the cache with its time."""
+def key_values(resolved: Resolved) -> list[tuple[Field, str, bool]]:
+    """(field, text without its unit, whether it is inherited) of KEY_FIELDS; the cache with its time."""
     found = []
     for name in KEY_FIELDS:
-        each = resolved.fields[name]
-        text = shown(BY_NAME[name], each.value) if each.value is not None else "open"
+        field, each = BY_NAME[name], resolved.fields[name]
+        text = "open" if each.value is None else shown(field, each.value).removesuffix(field.unit).strip()
         if name == "cache" and each.value:
             text = shown(BY_NAME["cache_ttl_min"], resolved.values["cache_ttl_min"])
-        found.append((text, each.source != resolved.profile.name))
+        found.append((field, text, each.source != resolved.profile.name))
     return found
 
 
@@ -80,7 +80,7 @@ def list_page() -> dict[str, Any]:
             (label, [(each, key_values(each)) for each in resolved.values() if each.profile.category == key])
             for key, label in CATEGORIES
         ],
-        "columns": [BY_NAME[name].label for name in KEY_FIELDS],
+        "columns": [BY_NAME[name] for name in KEY_FIELDS],
         "hardware": hardware_facts(hardware),
         "verdict": verdict,
         "recommended": recommended(verdict, resolved),

@@ -348,7 +348,8 @@ class Gateway:
 
 
 async def _note_reuse(session: aiohttp.ClientSession, context: Any, params: Any) -> None:
-    context.trace_request_ctx["reused"] = True
+    if context.trace_request_ctx is not None:  # our own questions to the engine bring none
+        context.trace_request_ctx["reused"] = True
 
 
 async def _blob(receive: Receive, limit: int) -> AsyncIterator[bytes]:

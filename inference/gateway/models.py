@@ -35,6 +35,7 @@ class Models:
         self._tags: dict[str, tuple[str, int]] = {}  # full name -> digest, bytes
         self._tags_of = ""
         self._asked = -TAGS_EVERY_S
+        self._failed = False
 
     def digest(self, engine_url: str, name: str) -> str | None:
         """None: the engine has not said so, or a request has changed its models since."""
@@ -54,8 +55,11 @@ class Models:
         while True:
             try:
                 await self.look(time.monotonic())
-            except (aiohttp.ClientError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-                log.debug("asking for the models failed: %s", error)
+                self._failed = False
+            except Exception as error:  # whatever an engine answers: it is asked again
+                if not self._failed:
+                    log.warning("asking the engine for its models failed: %r", error)
+                self._failed = True
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self, now: float) -> None:

@@ -6,6 +6,7 @@ and in docs/engine.md."""
 import json
 import urllib.error
 import urllib.request
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,9 @@ OPEN = (
 
 
 class Answer:
-    def __init__(self, status: int, kind: str, body: bytes) -> None:
-        self.status, self.kind, self.body = status, kind.split(";")[0], body
+    def __init__(self, status: int, headers: Message, body: bytes) -> None:
+        self.status, self.headers, self.body = status, headers, body
+        self.kind = str(headers.get("Content-Type", "")).split(";")[0]
 
 
 def call(url: str, method: str, path: str, headers: dict[str, str], body: Any) -> Answer:
@@ -77,9 +79,9 @@ def call(url: str, method: str, path: str, headers: dict[str, str], body: Any) -
     request = urllib.request.Request(url + path, raw, headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
-            return Answer(answer.status, answer.headers.get("Content-Type", ""), answer.read())
+            return Answer(answer.status, answer.headers, answer.read())
     except urllib.error.HTTPError as error:
-        return Answer(error.code, error.headers.get("Content-Type", ""), error.read())
+        return Answer(error.code, error.headers, error.read())
 
 
 def shape(value: Any) -> Any:
