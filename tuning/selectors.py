@@ -28,6 +28,10 @@ class Resolved:
     def values(self) -> Values:
         return {name: each.value for name, each in self.fields.items()}
 
+    @property
+    def sources(self) -> dict[str, str]:
+        return {name: each.source for name, each in self.fields.items()}
+
 
 def defaults() -> Values:
     """What a profile leaves open, from config.yaml and features of the product."""

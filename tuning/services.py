@@ -10,13 +10,15 @@ from django.db import transaction
 from django.utils import timezone
 
 from monitoring import news
+from monitoring.alerts.services import apply_thresholds
 from monitoring.services import record_event
 from tuning import selectors
 from tuning.fields import BY_NAME, FIELDS
-from tuning.inheritance import differences
-from tuning.models import Activation, Profile, ProfileVersion
+from tuning.inheritance import DEFAULT, differences
+from tuning.models import NONE, Activation, Profile, ProfileVersion
 from tuning.predefined import BY_NAME as PREDEFINED
 from tuning.push import Told, log_delivery, push
+from tuning.selectors import Resolved
 
 Person = User | None  # None: a command or the product itself
 
@@ -198,13 +200,13 @@ def delete_profile(profile: Profile, *, told: Told = log_delivery) -> None:
 # --- which one is in use ---------------------------------------------------------------------------------
 
 
-def activate(profile: Profile | None, *, by: Person, note: str = "", told: Told = log_delivery) -> Activation:
+def activate(
+    profile: Profile | None, *, by: Person, note: str = "", told: Told = log_delivery
+) -> Activation:
     """Put a profile to use from the next request on; None switches all off. `told` hears what the gateway did."""
     with transaction.atomic():
-        values: dict[str, Any] = {}
-        if profile is not None:
-            values = selectors.resolve_all()[profile.name].values
-        activation = _put_to_use(profile, values, by=by, note=note, now=timezone.now())
+        resolved = None if profile is None else selectors.resolve_all()[profile.name]
+        activation = _put_to_use(resolved, by=by, note=note, now=timezone.now())
         transaction.on_commit(lambda: told(push()))
     return activation
 
@@ -221,31 +223,29 @@ def undo(activation: Activation, *, by: Person, told: Told = log_delivery) -> Ac
         if not is_current or not row.update(undone_at=now, undone_by=by):
             raise TuningError(f"{activation.label} is not in use any more: look at what is, then undo that.")
         previous = selectors.activation_in_use()
-        label = previous.label if previous is not None else "none"
+        label = previous.label if previous is not None else NONE
         _announce(label, f"profile {activation.label} undone: {label}", now)
-        if previous is not None and previous.profile_name:
-            apply_alert_thresholds(previous.profile_name, previous.values)
+        _set_alert_thresholds(previous)
         transaction.on_commit(lambda: told(push()))
     return previous
 
 
-def _put_to_use(
-    profile: Profile | None, values: dict[str, Any], *, by: Person, note: str, now: datetime
-) -> Activation:
+def _put_to_use(resolved: Resolved | None, *, by: Person, note: str, now: datetime) -> Activation:
     previous = Activation.objects.select_for_update().filter(undone_at=None).first()
+    profile = resolved.profile if resolved is not None else None
     activation = Activation.objects.create(
         profile=profile,
         profile_name=profile.name if profile is not None else "",
         version=profile.version if profile is not None else None,
-        values=values,
+        values=resolved.values if resolved is not None else {},
+        sources=resolved.sources if resolved is not None else {},
         at=now,
         by=by,
         note=note,
         previous=previous,
     )
     _announce(activation.label, f"profile {activation.label}", now)
-    if profile is not None:
-        apply_alert_thresholds(profile.name, values)
+    _set_alert_thresholds(activation)
     return activation
 
 
@@ -263,8 +263,19 @@ def _renew_activation(changed: Profile, *, by: Person, now: datetime) -> None:
     if resolved.values == current.values:
         return
     note = "edited" if changed == current.profile else f"edited: {changed.name}"
-    _put_to_use(resolved.profile, resolved.values, by=by, note=note, now=now)
+    _put_to_use(resolved, by=by, note=note, now=now)
 
 
-def apply_alert_thresholds(name: str, values: dict[str, Any]) -> None:
-    """Hand the profile's alert thresholds to the alert rules."""
+def _set_alert_thresholds(activation: Activation | None) -> None:
+    """Hand what the profile says of alerts to the default rules; of what it leaves open they keep their own."""
+    found = {} if activation is None else {
+        name: activation.values.get(name)
+        for name, source in activation.sources.items()
+        if source != DEFAULT
+    }
+    apply_thresholds(
+        memory_percent=found.get("alert_memory_percent"),
+        cpu_percent=found.get("alert_cpu_percent"),
+        for_s=found.get("alert_seconds"),
+        note=f"profile {activation.label}" if activation is not None else "no profile",
+    )

@@ -17,6 +17,7 @@ from inference.gateway.profile import Profile
 
 MAX_BYTES, MAX_ENTRY_BYTES, COMPRESS_FROM_BYTES = 64 * 2**20, 2**20, 1024
 COMPLETIONS = frozenset({"/api/generate", "/api/chat", "/v1/chat/completions", "/v1/completions"})
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode  # json.dumps would make one each time
 EMBEDDINGS = frozenset({"/api/embed", "/api/embeddings", "/v1/embeddings"})
 
 
@@ -170,7 +171,7 @@ def key_of(path: str, engine_url: str, digest: str, values: dict[str, Any]) -> b
         shown["images"] = [_hash(each) for each in values["images"]]
     if isinstance(values.get("messages"), list):
         shown["messages"] = [_message(each) for each in values["messages"]]
-    text = json.dumps([path, engine_url, digest, shown], sort_keys=True, separators=(",", ":"))
+    text = _encode([path, engine_url, digest, shown])
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
@@ -193,5 +194,5 @@ def _part(part: Any) -> Any:
 
 
 def _hash(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    text = value if isinstance(value, str) else _encode(value)
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()

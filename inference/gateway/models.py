@@ -56,9 +56,9 @@ class Models:
             try:
                 await self.look(time.monotonic())
                 self._failed = False
-            except Exception as error:  # whatever an engine answers: it is asked again
+            except Exception:  # whatever an engine answers: it is asked again
                 if not self._failed:
-                    log.warning("asking the engine for its models failed: %r", error)
+                    log.exception("asking the engine for its models failed; it is tried again")
                 self._failed = True
             await asyncio.sleep(LOOK_EVERY_S)
 

@@ -31,6 +31,7 @@ SAMPLING = {
     "/v1/messages": {"temperature": "temperature", "top_p": "top_p", "num_predict": "max_tokens"},
     "/v1/embeddings": {},
 }
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make one each time
 EMBEDDING = frozenset({"/api/embed", "/api/embeddings"})
 
 
@@ -182,7 +183,7 @@ def splice(body: bytes, values: dict[str, Any], fields: dict[str, Any]) -> bytes
     text = body.rstrip(b" \t\r\n")
     if not (text.startswith(b"{") and text.endswith(b"}")):
         return json.dumps({**values, **fields}).encode()
-    added = json.dumps(fields, separators=(",", ":")).encode()[1:]
+    added = _encode(fields).encode()[1:]
     return b"".join((text[:-1], b"," if values else b"", added))
 
 

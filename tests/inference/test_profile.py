@@ -5,7 +5,6 @@ import base64
 import json
 import tempfile
 import threading
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,6 @@ from aicleaner_site.valkey import ValkeyServer
 from inference.engine.scheduler import SMALL_MODEL_BYTES
 from inference.gateway.models import ONE_THREAD_BYTES, full_name
 from inference.gateway.profile import (
-    CHANNEL,
-    CONFIRM,
     KEY,
     NONE,
     Gate,
@@ -29,8 +26,9 @@ from inference.gateway.profile import (
     fill,
     splice,
 )
+from tests.inference.gateways import ROOM, generate, hand_over, start
 from tests.inference.serving import Server
-from tests.inference.test_gateway import ROOM, records
+from tests.inference.test_gateway import records
 from tests.inference.test_transcripts import call
 from tests.product import wait_for
 
@@ -39,43 +37,9 @@ SLOW = {"name": "slow", "parallel": 1}
 
 
 @pytest.fixture
-def valkey() -> Iterator[ValkeyServer]:
-    """One of its own for each test: profiles of one must not reach the next."""
-    folder = Path(tempfile.mkdtemp(prefix="aic-v-"))
-    with ValkeyServer(folder / "v.sock") as server:
+def gateway(engine: Server, own_valkey: ValkeyServer) -> Iterator[Server]:
+    with start(engine, own_valkey) as server:
         yield server
-
-
-@pytest.fixture
-def store(valkey: ValkeyServer) -> Iterator[redis.Redis]:
-    with redis.from_url(valkey.url) as client:
-        yield client
-
-
-@pytest.fixture
-def gateway(engine: Server, valkey: ValkeyServer) -> Iterator[Server]:
-    with start(engine, valkey) as server:
-        yield server
-
-
-def start(engine: Server, valkey: ValkeyServer, *arguments: str, port: int | None = None) -> Server:
-    options = ("--valkey", valkey.url, "--engine", f"embedded={engine.url}", *arguments)
-    return Server("inference.gateway", *options, port=port)
-
-
-def hand_over(store: redis.Redis, active: dict[str, Any] | None, *others: dict[str, Any]) -> str:
-    """As the console does it; returns the gateway's word."""
-    state = {"active": active, "profiles": [*others, *([active] if active else [])]}
-    serial = uuid.uuid4().hex
-    store.set(KEY, json.dumps(state))
-    wait_for(lambda: store.publish(CHANNEL, json.dumps({**state, "serial": serial})), "the gateway listens")
-    found: Any = store.blpop([CONFIRM + serial], timeout=10)
-    return str(found[1].decode())
-
-
-def generate(server: Server, headers: dict[str, str] | None = None, **fields: Any) -> Any:
-    body = {"model": "aicleaner-sample", "prompt": ROOM, "stream": False, **fields}
-    return call(server.url, "POST", "/api/generate", headers or {}, body)
 
 
 def context_of(engine: Server, model: str) -> int | None:
@@ -115,8 +79,8 @@ def test_openai_s_names_are_used_and_the_newer_name_of_a_length_counts() -> None
     assert fill(profile, "/api/embed", {}) == {"options": {"num_ctx": 512}}
 
 
-def test_options_of_a_wrong_type_are_the_engine_s_to_refuse(gateway: Server, store: redis.Redis) -> None:
-    assert hand_over(store, SMALL) == "ok"
+def test_options_of_a_wrong_type_are_the_engine_s_to_refuse(gateway: Server, own_store: redis.Redis) -> None:
+    assert hand_over(own_store, SMALL) == "ok"
     assert generate(gateway, options=[1]).status == 400
     assert generate(gateway, options={"num_ctx": "x"}).status == 500
     assert call(gateway.url, "POST", "/api/generate", {}, b"[1]").status == 400
@@ -239,10 +203,10 @@ def test_a_gate_loses_no_place_whatever_happens(steps: list[tuple[str, int]]) ->
 
 
 def test_options_arrive_and_the_answer_says_which_profile(
-    gateway: Server, engine: Server, store: redis.Redis
+    gateway: Server, engine: Server, own_store: redis.Redis
 ) -> None:
     assert generate(gateway).headers["x-aicleaner-profile"] == "none"
-    assert hand_over(store, SMALL) == "ok"
+    assert hand_over(own_store, SMALL) == "ok"
     answer = generate(gateway)
     assert answer.headers["x-aicleaner-profile"] == "small"
     assert json.loads(answer.body)["eval_count"] == 3
@@ -251,14 +215,14 @@ def test_options_arrive_and_the_answer_says_which_profile(
     own = generate(gateway, options={"num_predict": 5, "num_ctx": 256})
     assert json.loads(own.body)["eval_count"] == 5
     assert context_of(engine, "aicleaner-sample") == 256
-    assert hand_over(store, None) == "ok"
+    assert hand_over(own_store, None) == "ok"
     free = generate(gateway, options={"seed": 1})
     assert json.loads(free.body)["done_reason"] == "stop"
-    assert [each["profile"] for each in records(store, 4)] == [None, "small", "small", None]
+    assert [each["profile"] for each in records(own_store, 4)] == [None, "small", "small", None]
 
 
-def test_openai_s_api_takes_them_too(gateway: Server, engine: Server, store: redis.Redis) -> None:
-    hand_over(store, SMALL)
+def test_openai_s_api_takes_them_too(gateway: Server, engine: Server, own_store: redis.Redis) -> None:
+    hand_over(own_store, SMALL)
     body = {"model": "aicleaner-sample", "messages": [{"role": "user", "content": ROOM}]}
     answer = call(gateway.url, "POST", "/v1/chat/completions", {}, body)
     assert json.loads(answer.body)["usage"]["completion_tokens"] == 3
@@ -269,10 +233,12 @@ def test_openai_s_api_takes_them_too(gateway: Server, engine: Server, store: red
 
 
 def test_what_ollama_s_openai_api_has_no_place_for_is_said(
-    engine: Server, valkey: ValkeyServer, store: redis.Redis
+    engine: Server, own_valkey: ValkeyServer, own_store: redis.Redis
 ) -> None:
-    with Server("inference.gateway", "--valkey", valkey.url, "--engine", f"ollama={engine.url}") as gateway:
-        hand_over(store, SMALL)
+    with Server(
+        "inference.gateway", "--valkey", own_valkey.url, "--engine", f"ollama={engine.url}"
+    ) as gateway:
+        hand_over(own_store, SMALL)
         body = {"model": "tiny-script", "messages": [{"role": "user", "content": "x"}]}
         answer = call(gateway.url, "POST", "/v1/chat/completions", {}, body)
         assert answer.headers["x-aicleaner-profile-ignored"] == "num_ctx"
@@ -280,8 +246,8 @@ def test_what_ollama_s_openai_api_has_no_place_for_is_said(
         assert "x-aicleaner-profile-ignored" not in native.headers
 
 
-def test_a_request_can_choose_its_profile(gateway: Server, store: redis.Redis) -> None:
-    hand_over(store, SMALL, {"name": "longer", "options": {"num_predict": 6}})
+def test_a_request_can_choose_its_profile(gateway: Server, own_store: redis.Redis) -> None:
+    hand_over(own_store, SMALL, {"name": "longer", "options": {"num_predict": 6}})
     chosen = generate(gateway, {"x-aicleaner-profile": "longer"})
     assert (chosen.headers["x-aicleaner-profile"], json.loads(chosen.body)["eval_count"]) == ("longer", 6)
     free = generate(gateway, {"x-aicleaner-profile": "none"})
@@ -293,20 +259,20 @@ def test_a_request_can_choose_its_profile(gateway: Server, store: redis.Redis) -
     openai = call(gateway.url, "POST", "/v1/completions", {"x-aicleaner-profile": "nope"}, {"model": "x"})
     assert openai.status == 400
     assert set(json.loads(openai.body)["error"]) == {"message", "type", "param", "code"}
-    assert records(store, 4)[2]["error"].startswith("x-aicleaner-profile: profile 'nope'")
+    assert records(own_store, 4)[2]["error"].startswith("x-aicleaner-profile: profile 'nope'")
 
 
-def test_what_is_no_profile_changes_nothing_and_is_answered(gateway: Server, store: redis.Redis) -> None:
-    hand_over(store, SMALL)
-    assert "can't read the profile" in hand_over(store, {"name": "x", "nonsense": 1})
+def test_what_is_no_profile_changes_nothing_and_is_answered(gateway: Server, own_store: redis.Redis) -> None:
+    hand_over(own_store, SMALL)
+    assert "can't read the profile" in hand_over(own_store, {"name": "x", "nonsense": 1})
     assert generate(gateway).headers["x-aicleaner-profile"] == "small"
 
 
 def test_a_limit_of_one_lets_others_wait_and_refuses_more_than_the_queue_holds(
-    engine: Server, valkey: ValkeyServer, store: redis.Redis
+    engine: Server, own_valkey: ValkeyServer, own_store: redis.Redis
 ) -> None:
-    with start(engine, valkey, "--max-queue", "2") as gateway:
-        hand_over(store, SLOW)
+    with start(engine, own_valkey, "--max-queue", "2") as gateway:
+        hand_over(own_store, SLOW)
         answers: list[Any] = []
         fields: dict[str, Any] = {
             "model": "tiny-repeat",
@@ -323,16 +289,16 @@ def test_a_limit_of_one_lets_others_wait_and_refuses_more_than_the_queue_holds(
         assert len([each for each in answers if each.status == 200]) + len(refused) == 8
         assert refused
         assert "server busy, please try again.  maximum pending" in json.loads(refused[0].body)["error"]
-        waited = [each["queue_ms"] for each in records(store, 8) if each["status"] == 200]
+        waited = [each["queue_ms"] for each in records(own_store, 8) if each["status"] == 200]
         assert len(waited) >= 3
 
 
 def test_switching_while_many_run_loses_none(
-    valkey: ValkeyServer, store: redis.Redis, chain_models: dict[str, Path], tmp_path: Path
+    own_valkey: ValkeyServer, own_store: redis.Redis, chain_models: dict[str, Path], tmp_path: Path
 ) -> None:
     seed = ("--models", str(tmp_path), "--seed-model", f"tiny-script={chain_models['tiny-script']}")
-    with Server("inference.engine", *seed) as engine, start(engine, valkey) as gateway:
-        hand_over(store, {"name": "two", "parallel": 2})
+    with Server("inference.engine", *seed) as engine, start(engine, own_valkey) as gateway:
+        hand_over(own_store, {"name": "two", "parallel": 2})
         answers: list[Any] = []
 
         def ask() -> None:
@@ -343,7 +309,7 @@ def test_switching_while_many_run_loses_none(
             each.start()
         # some of these load the model anew, with requests on their way
         for profile in (SLOW, {"name": "eight", "parallel": 8}, SMALL, None, {"name": "two", "parallel": 2}):
-            assert hand_over(store, profile) == "ok"
+            assert hand_over(own_store, profile) == "ok"
         for each in threads:
             each.join()
     assert [each.status for each in answers] == [200] * 96
@@ -351,36 +317,36 @@ def test_switching_while_many_run_loses_none(
 
 
 def test_a_gateway_that_starts_anew_has_the_profile_at_once(
-    engine: Server, valkey: ValkeyServer, store: redis.Redis
+    engine: Server, own_valkey: ValkeyServer, own_store: redis.Redis
 ) -> None:
-    store.set(KEY, json.dumps({"active": SMALL, "profiles": [SMALL]}))
-    with start(engine, valkey) as gateway:
+    own_store.set(KEY, json.dumps({"active": SMALL, "profiles": [SMALL]}))
+    with start(engine, own_valkey) as gateway:
         assert generate(gateway).headers["x-aicleaner-profile"] == "small"
 
 
 def test_while_valkey_is_away_the_profile_stays_and_the_next_is_found_after(engine: Server) -> None:
     folder = Path(tempfile.mkdtemp(prefix="aic-v-"))
     first = ValkeyServer(folder / "v.sock")
-    with first, redis.from_url(first.url) as store:
+    with first, redis.from_url(first.url) as own_store:
         gateway = start(engine, first)
         gateway.__enter__()
-        hand_over(store, SMALL)
+        hand_over(own_store, SMALL)
     try:
         assert generate(gateway).headers["x-aicleaner-profile"] == "small"
-        with ValkeyServer(folder / "v.sock") as again, redis.from_url(again.url) as store:
-            store.set(KEY, json.dumps({"active": SLOW, "profiles": [SLOW]}))
+        with ValkeyServer(folder / "v.sock") as again, redis.from_url(again.url) as own_store:
+            own_store.set(KEY, json.dumps({"active": SLOW, "profiles": [SLOW]}))
             wait_for(
                 lambda: generate(gateway).headers["x-aicleaner-profile"] == "slow",
                 "the gateway has found the profile of the new Valkey",
             )
-            assert hand_over(store, SMALL) == "ok"
+            assert hand_over(own_store, SMALL) == "ok"
             assert generate(gateway).headers["x-aicleaner-profile"] == "small"
     finally:
         gateway.__exit__()
 
 
 def test_above_the_memory_limit_the_least_recently_used_idle_model_goes(
-    gateway: Server, engine: Server, store: redis.Redis
+    gateway: Server, engine: Server, own_store: redis.Redis
 ) -> None:
     for model in ("tiny-script", "tiny-ref"):
         generate(gateway, model=model)
@@ -388,14 +354,14 @@ def test_above_the_memory_limit_the_least_recently_used_idle_model_goes(
         call(engine.url, "POST", "/api/generate", {}, {"model": model, "keep_alive": 0})
     assert context_of(engine, "tiny-script")
     assert context_of(engine, "tiny-ref")
-    hand_over(store, {"name": "tight", "memory_bytes": 1})
+    hand_over(own_store, {"name": "tight", "memory_bytes": 1})
     wait_for(lambda: context_of(engine, "tiny-script") is None, "the older model is unloaded")
     assert context_of(engine, "tiny-ref")  # one alone stays, above the limit or not
 
 
-def test_a_big_body_keeps_its_picture(gateway: Server, store: redis.Redis) -> None:
-    hand_over(store, SMALL)
+def test_a_big_body_keeps_its_picture(gateway: Server, own_store: redis.Redis) -> None:
+    hand_over(own_store, SMALL)
     answer = generate(gateway, images=[base64.b64encode(bytes(150_000)).decode()])
     assert answer.status == 400  # the sample model takes no pictures, and says so: it arrived
     assert "multimodal" in json.loads(answer.body)["error"]
-    assert records(store, 1)[0]["request_bytes"] > 200_000
+    assert records(own_store, 1)[0]["request_bytes"] > 200_000
