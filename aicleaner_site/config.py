@@ -160,9 +160,11 @@ KEYS_IN_USE = frozenset(
         "resource_management.memory_limit_mb",
         "resource_management.model_cache_size",
         "resource_management.unload_timeout_minutes",
-        "monitoring.alert_thresholds.cpu",
-        "monitoring.alert_thresholds.memory",
         "monitoring.metrics_retention_hours",
+        "monitoring.alert_thresholds.memory",
+        "monitoring.alert_thresholds.cpu",
+        "monitoring.alert_thresholds.response_time_seconds",
+        "monitoring.alert_thresholds.error_rate_percent",
     }
 )
 

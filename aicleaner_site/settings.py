@@ -92,6 +92,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "aicleaner_site.context_processors.site",
+                "monitoring.alerts.context.open_alerts_of",
             ],
         },
     },
@@ -181,6 +182,13 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
+    "deliver notices": {
+        "task": "monitoring.tasks.deliver_notices",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
+    "watch host": {"task": "monitoring.tasks.watch_host", "schedule": 5.0, "options": {"expires": 5}},
+    "delete old alerts": {"task": "monitoring.tasks.delete_old_alerts", "schedule": 3600.0},
     "delete old request records": {"task": "inference.tasks.delete_old_request_records", "schedule": 3600.0},
 }
 

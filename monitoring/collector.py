@@ -11,6 +11,7 @@ from typing import Any
 import redis
 from django.db import DatabaseError, close_old_connections
 
+from monitoring.alerts.loop import AlertLoop
 from monitoring.notable import changes
 from monitoring.readers import READERS, Reader, Roots
 from monitoring.services import SampleWriter, record_event
@@ -116,13 +117,16 @@ class Outlet:
         self._troubles.discard(what)
 
 
-def run(sampler: Sampler, outlet: Outlet, stopped: Callable[[], bool]) -> None:
+def run(sampler: Sampler, outlet: Outlet, alerts: AlertLoop, stopped: Callable[[], bool]) -> None:
     """Sample at every whole second until `stopped`; a late tick skips, it never bunches."""
+    alerts.start()
     while not stopped():
         time.sleep(max(math.floor(time.time()) + 1 - time.time(), 0.001))
         sample = sampler.sample(time.time(), time.monotonic())
         outlet.publish(sample)
         outlet.store(sample)
+        alerts.feed(sample)
+    alerts.close()
 
 
 def _finite(value: float | None) -> float | None:

@@ -161,7 +161,9 @@ class Activation(models.Model):
     profile_name = models.CharField(max_length=64, blank=True)
     version = models.PositiveIntegerField(null=True)
     values = models.JSONField()  # effective, by field; empty without a profile
-    sources = models.JSONField(default=dict)  # where each is from: a profile's name, or tuning.inheritance.DEFAULT
+    sources = models.JSONField(
+        default=dict
+    )  # where each is from: a profile's name, or tuning.inheritance.DEFAULT
     at = models.DateTimeField()
     by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     note = models.CharField(max_length=200, blank=True)

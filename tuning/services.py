@@ -200,9 +200,7 @@ def delete_profile(profile: Profile, *, told: Told = log_delivery) -> None:
 # --- which one is in use ---------------------------------------------------------------------------------
 
 
-def activate(
-    profile: Profile | None, *, by: Person, note: str = "", told: Told = log_delivery
-) -> Activation:
+def activate(profile: Profile | None, *, by: Person, note: str = "", told: Told = log_delivery) -> Activation:
     """Put a profile to use from the next request on; None switches all off. `told` hears what the gateway did."""
     with transaction.atomic():
         resolved = None if profile is None else selectors.resolve_all()[profile.name]
@@ -250,8 +248,10 @@ def _put_to_use(resolved: Resolved | None, *, by: Person, note: str, now: dateti
 
 
 def _announce(name: str, text: str, now: datetime) -> None:
-    record_event(host=settings.HOST_NAME, at=now.timestamp(), kind="profile", text=text)
-    news.tell("profile", name, at=now.timestamp(), text=text)
+    at = now.timestamp()
+    event = record_event(host=settings.HOST_NAME, at=at, kind="profile", text=text)
+    news.tell("event", event.pk, event={"at": at, "kind": event.kind, "text": event.text})
+    news.tell("profile", name)
 
 
 def _renew_activation(changed: Profile, *, by: Person, now: datetime) -> None:
@@ -268,11 +268,15 @@ def _renew_activation(changed: Profile, *, by: Person, now: datetime) -> None:
 
 def _set_alert_thresholds(activation: Activation | None) -> None:
     """Hand what the profile says of alerts to the default rules; of what it leaves open they keep their own."""
-    found = {} if activation is None else {
-        name: activation.values.get(name)
-        for name, source in activation.sources.items()
-        if source != DEFAULT
-    }
+    found = (
+        {}
+        if activation is None
+        else {
+            name: activation.values.get(name)
+            for name, source in activation.sources.items()
+            if source != DEFAULT
+        }
+    )
     apply_thresholds(
         memory_percent=found.get("alert_memory_percent"),
         cpu_percent=found.get("alert_cpu_percent"),

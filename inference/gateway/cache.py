@@ -17,7 +17,9 @@ from inference.gateway.profile import Profile
 
 MAX_BYTES, MAX_ENTRY_BYTES, COMPRESS_FROM_BYTES = 64 * 2**20, 2**20, 1024
 COMPLETIONS = frozenset({"/api/generate", "/api/chat", "/v1/chat/completions", "/v1/completions"})
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode  # json.dumps would make one each time
+_encode = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":")
+).encode  # json.dumps would make one each time
 EMBEDDINGS = frozenset({"/api/embed", "/api/embeddings", "/v1/embeddings"})
 
 

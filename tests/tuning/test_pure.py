@@ -44,7 +44,9 @@ own_values = st.fixed_dictionaries({field.name: st.none() | good_values(field) f
 
 
 @given(st.lists(own_values, min_size=1, max_size=5), own_values)
-def test_a_value_is_the_nearest_that_is_set_and_says_where_from(lines: list[Values], defaults: Values) -> None:
+def test_a_value_is_the_nearest_that_is_set_and_says_where_from(
+    lines: list[Values], defaults: Values
+) -> None:
     named = [(f"p{number}", values) for number, values in enumerate(lines)]
     found = effective(named, defaults)
     assert list(found) == list(BY_NAME)
@@ -156,7 +158,12 @@ def test_whatever_is_valid_the_gateway_takes(
 
 
 def test_limits_in_per_cent_become_threads_and_bytes() -> None:
-    values = OPEN | {"cpu_percent": 50, "memory_optimization": True, "memory_mb": 2048, "gpu_memory_percent": 50}
+    values = OPEN | {
+        "cpu_percent": 50,
+        "memory_optimization": True,
+        "memory_mb": 2048,
+        "gpu_memory_percent": 50,
+    }
     form = gateway_form("p", values, Machine(threads=8, cores=8, gpu_memory_bytes=10 * GIB))
     assert (form["max_threads"], form["options"]) == (4, {"num_thread": 4})
     assert (form["memory_bytes"], form["vram_bytes"]) == (2 * GIB, 5 * GIB)

@@ -8,6 +8,7 @@ import redis
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from monitoring.alerts.loop import AlertLoop
 from monitoring.collector import Outlet, Sampler, run
 from monitoring.readers import READERS, Roots
 from monitoring.services import SampleWriter, record_event
@@ -37,7 +38,7 @@ class Command(BaseCommand):
             signal.signal(number, lambda found, _: ending.append(found))
         valkey = redis.from_url(settings.VALKEY_URL, socket_timeout=2, socket_connect_timeout=2)
         outlet = Outlet(valkey, lambda: self._writer())
-        run(sampler, outlet, lambda: bool(ending))
+        run(sampler, outlet, AlertLoop(settings.HOST_NAME), lambda: bool(ending))
         sampler.close()
 
     def _writer(self) -> SampleWriter:

@@ -81,6 +81,6 @@ $("theme").addEventListener("click", () => {
   charts.recolour();
 });
 document.addEventListener("visibilitychange", draw);
-document.addEventListener("news-profile", ({ detail: { data } }) => data.text && lane.add([{ at: data.at, kind: "profile", text: data.text }]));
+document.addEventListener("news-event", ({ detail }) => lane.add([detail.data.event]));
 startPrompt();
 fill().catch(() => {}).finally(() => listen({ onSample, onState }));
