@@ -61,8 +61,7 @@ def test_every_line_ends_or_is_refused(parent_of: dict[str, str | None]) -> None
     for name in parent_of:
         try:
             line = lineage(name, parent_of)
-        except InheritanceError as error:
-            assert "choose" in str(error)
+        except InheritanceError:
             continue
         assert len(line) == len(set(line)) <= MAX_DEPTH
         assert parent_of.get(line[-1]) is None
