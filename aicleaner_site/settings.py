@@ -180,6 +180,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 2.0,
         "options": {"expires": 2},
     },
+    "keep gateway in step": {
+        "task": "tuning.tasks.keep_gateway_in_step",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
     "deliver notices": {
         "task": "monitoring.tasks.deliver_notices",
         "schedule": 5.0,

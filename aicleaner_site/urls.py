@@ -18,4 +18,5 @@ urlpatterns = [
     path("live/first/", views.live_first, name="live-first"),
     path("alerts/", include("monitoring.alerts.urls")),
     path("", include("inference.urls")),
+    path("tuning/", include("tuning.urls")),
 ]

@@ -26,7 +26,7 @@ from inference.engine.native import (
     read_think,
     read_top_logprobs,
 )
-from inference.engine.options import check_options
+from inference.engine.options import LOADING, check_options
 from inference.engine.requests import parse_name, read_json, unmarshal_error
 from inference.engine.store import Model
 
@@ -43,7 +43,7 @@ OPTIONS = {
 def read_options(body: dict[str, Any]) -> dict[str, Any]:
     """Sampling fields as options; what OpenAI leaves out is 1.0, not Ollama's default."""
     options = {target: body[name] for name, target in OPTIONS.items() if name in body}
-    options = {"temperature": 1.0, "top_p": 1.0, **options}
+    options = {"temperature": 1.0, "top_p": 1.0, **loading_options(body), **options}
     stop = body.get("stop")
     if isinstance(stop, str):
         options["stop"] = [stop]
@@ -52,6 +52,12 @@ def read_options(body: dict[str, Any]) -> dict[str, Any]:
     elif stop is not None:
         raise EngineError(400, "invalid type for 'stop' field: a string or a list of strings is wanted")
     return check_options(options)
+
+
+def loading_options(body: dict[str, Any]) -> dict[str, Any]:
+    """How the model is to be loaded, from `options`: our own addition, which Ollama's /v1 has no place for."""
+    options = body.get("options", {})
+    return {name: options[name] for name in LOADING if name in options} if isinstance(options, dict) else {}
 
 
 def read_call(request: web.Request, body: dict[str, Any]) -> tuple[Model, dict[str, Any]]:
@@ -218,7 +224,7 @@ async def embeddings(request: web.Request) -> web.Response:
     if not texts:
         raise EngineError(400, "invalid input")
     model = embedding_model(request, body)
-    call = embed_call(request, {}, model, time.monotonic())
+    call = embed_call(request, {"options": loading_options(body)}, model, time.monotonic())
     vectors, n_tokens = await request.app[ENGINE].embed(call, texts, body.get("dimensions"))
     as_base64 = body.get("encoding_format") == "base64"
     data = [

@@ -7,6 +7,7 @@ import logging
 import uvicorn
 
 from inference.gateway.app import Gateway
+from inference.gateway.cache import Cache
 from inference.gateway.engines import Engine
 from inference.gateway.protocol import BoundedProtocol
 
@@ -47,6 +48,15 @@ def main() -> None:
         metavar="SECONDS",
         help="longest pause between two parts of a request body: 408",
     )
+    parser.add_argument(
+        "--max-queue", type=int, default=512, metavar="N", help="requests that wait for their turn"
+    )
+    parser.add_argument("--no-cache", action="store_true", help="keep no answers")
+    parser.add_argument(
+        "--cache-ttl", type=float, default=300, metavar="SECONDS", help="where no profile says it"
+    )
+    parser.add_argument("--cache-entries", type=int, default=100, metavar="N")
+    parser.add_argument("--no-cache-compression", action="store_true")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
@@ -59,6 +69,13 @@ def main() -> None:
         max_body=arguments.max_body,
         local_only=local_only,
         silent_s=arguments.silent,
+        cache=Cache(
+            enabled=not arguments.no_cache,
+            ttl_s=arguments.cache_ttl,
+            max_entries=arguments.cache_entries,
+            compress=not arguments.no_cache_compression,
+        ),
+        max_queue=arguments.max_queue,
     )
     BoundedProtocol.head_s, BoundedProtocol.body_idle_s = arguments.head, arguments.body_idle
     uvicorn.run(

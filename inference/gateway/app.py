@@ -5,6 +5,7 @@ import ipaddress
 import json
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from functools import lru_cache
@@ -16,8 +17,20 @@ import redis.asyncio
 from redis.exceptions import RedisError
 from yarl import URL
 
+from inference.gateway.cache import Cache, Entry, Recording, key_of
 from inference.gateway.engines import Engine, Engines
 from inference.gateway.meter import Meter, is_inference
+from inference.gateway.models import CHANGES, Models, full_name
+from inference.gateway.profile import (
+    NONE,
+    Gate,
+    Profiles,
+    TooManyWaitingError,
+    UnknownProfileError,
+    fill,
+    loading_options,
+    splice,
+)
 from inference.gateway.records import Records
 from inference.gateway.stats import Stats
 
@@ -56,14 +69,24 @@ GONE = "client closed the connection"
 
 class Gateway:
     """ASGI callable. `local_only`: refuse a Host that is not this machine's (DNS rebinding), as Ollama does.
-    `silent_s`: seconds without a byte after which an engine counts as hanging."""
+    `silent_s`: seconds without a byte after which an engine counts as hanging.
+    `max_queue`: requests that may wait for their turn."""
 
     def __init__(
-        self, *, engines: list[Engine], valkey_url: str, max_body: int, local_only: bool, silent_s: float
+        self,
+        *,
+        engines: list[Engine],
+        valkey_url: str,
+        max_body: int,
+        local_only: bool,
+        silent_s: float,
+        cache: Cache,
+        max_queue: int,
     ) -> None:
         self._engine_list, self._valkey_url = engines, valkey_url
         self.max_body, self.local_only, self.silent_s = max_body, local_only, silent_s
         self.mark = os.urandom(8).hex()
+        self.cache, self.gate = cache, Gate(max_queue)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,9 +120,15 @@ class Gateway:
         self.engines = Engines(self._engine_list, self.fresh_session, {MARK.decode(): self.mark})
         self.stats = Stats(asyncio.get_running_loop().time())
         self.records = Records(redis.asyncio.from_url(self._valkey_url, socket_timeout=5))
+        self.profiles = Profiles(self._valkey_url, on_change=self.gate.recheck)
+        self.models = Models(self.engines, self.session, self.gate, lambda: self.profiles.active)
         await self.engines.probe()
+        with suppress(RedisError, OSError):  # `run` says so and tries again
+            await self.profiles.read_key()
         for work in (
             self.engines.watch(),
+            self.profiles.run(),
+            self.models.run(),
             self.records.run(self.stats, lambda: self.engines.current.as_dict()),
         ):
             self._tasks.add(asyncio.create_task(work))
@@ -110,6 +139,7 @@ class Gateway:
         with suppress(RedisError, OSError):
             await self.records.flush()
         await self.records.client.aclose()
+        await self.profiles.client.aclose()
         await self.session.close()
         await self.fresh_session.close()
 
@@ -140,9 +170,12 @@ class Gateway:
                 await self._forward(scope, headers, upload, meter, send)
             else:
                 body = await self._body(receive, length)
-                meter.read_request(body)
+                values = meter.read_request(body)
                 watch = asyncio.create_task(_cancel_when_gone(receive, forward, meter))
-                await self._forward(scope, headers, body, meter, send)
+                if values is not None:
+                    await self._infer(scope, headers, values, body, meter, send)
+                else:
+                    await self._forward(scope, headers, body, meter, send)
         except TooLargeError as error:
             meter.error = str(error)
             await _error(send, meter, 413, meter.error)
@@ -156,6 +189,8 @@ class Gateway:
         finally:
             if watch is not None:
                 watch.cancel()
+            if scope["path"] in CHANGES:
+                self.models.forget()
             if meter.counted:
                 self._finished(meter)
 
@@ -164,8 +199,82 @@ class Gateway:
         if meter.first_byte is not None:
             self.stats.n_answering -= 1
         record = meter.record()
-        self.stats.finished(record, meter.n_chunks, asyncio.get_running_loop().time())
+        if meter.recording is not None:
+            self.cache.settle(meter.recording, record, time.monotonic())
+        self.stats.finished(record, meter.n_chunks, asyncio.get_running_loop().time(), meter.saved_ms)
         self.records.add(record)
+
+    async def _infer(
+        self,
+        scope: Scope,
+        headers: list[tuple[bytes, bytes]],
+        values: dict[str, Any],
+        body: bytes,
+        meter: Meter,
+        send: Send,
+    ) -> None:
+        """A request for a model: the profile's options, the cache, its turn, the engine."""
+        found = dict(headers)
+        named = found.get(b"x-aicleaner-profile", b"").decode("latin-1")
+        try:
+            profile = self.profiles.choose(named)
+        except UnknownProfileError as error:
+            meter.error = str(error)
+            await _error(send, meter, 400, meter.error)
+            return
+        meter.profile = None if profile is NONE else profile.name
+        fields = fill(profile, meter.path, values, one_thread=self.models.on_one_thread(meter.model))
+        if fields:
+            body = splice(body, values, fields)
+            values |= fields
+            if meter.path.startswith("/v1/"):
+                meter.ignored = ",".join(loading_options(fields))
+        model = full_name(meter.model)
+        self.models.last_used[model] = time.monotonic()
+        engine = self.engines.current
+        digest = self.models.digest(engine.url, model)
+        if digest and self.cache.wants(profile, meter.path, values, found.get(b"cache-control", b"")):
+            key = key_of(meter.path, engine.url, digest, values)
+            entry = await self.cache.find(key, profile, time.monotonic())
+            if entry is not None:
+                meter.engine, meter.engine_kind = engine.url, engine.kind
+                await self._replay(entry, meter, send)
+                return
+            meter.cache, meter.recording = "miss", self.cache.record(key, engine.url)
+            send = _recorded(meter.recording, send)
+        arrived = time.monotonic()
+        try:
+            async with self.gate.turn(
+                model, lambda: (profile if named else self.profiles.active).parallel
+            ) as waited:
+                if waited:
+                    meter.waited_ms = (time.monotonic() - arrived) * 1000
+                await self._forward(scope, headers, body, meter, send)
+        except TooManyWaitingError as error:
+            meter.error = str(error)
+            await _error(send, meter, 503, meter.error)
+
+    async def _replay(self, entry: Entry, meter: Meter, send: Send) -> None:
+        """A kept answer, in the pieces in which it came."""
+        meter.cache, meter.status, meter.content_type = "hit", 200, entry.content_type
+        meter.replayed, meter.saved_ms = entry.facts, entry.took_ms
+        meter.first_byte = time.monotonic()
+        meter.first_content = meter.first_byte if meter.stream else None
+        self.stats.n_answering += 1
+        chunks = entry.chunks()
+        meter.response_bytes = sum(entry.lengths)
+        headers = [
+            (b"content-type", entry.content_type.encode()),
+            (b"age", str(int(meter.first_byte - entry.stored_at)).encode()),
+            *_own_headers(meter),
+        ]
+        if not meter.stream:
+            headers.append((b"content-length", str(meter.response_bytes).encode()))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for chunk in chunks[:-1]:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        meter.complete = True
+        await send({"type": "http.response.body", "body": chunks[-1], "more_body": False})
 
     async def _body(self, receive: Receive, length: int) -> bytes:
         parts, size = [], 0
@@ -323,7 +432,8 @@ def _outgoing(headers: list[tuple[bytes, bytes]], meter: Meter) -> list[tuple[st
 
 
 async def _note_reuse(session: aiohttp.ClientSession, context: Any, params: Any) -> None:
-    context.trace_request_ctx["reused"] = True
+    if context.trace_request_ctx is not None:  # our own questions to the engine bring none
+        context.trace_request_ctx["reused"] = True
 
 
 async def _cancel_when_gone(receive: Receive, forward: "asyncio.Task[Any]", meter: Meter) -> None:
@@ -334,13 +444,24 @@ async def _cancel_when_gone(receive: Receive, forward: "asyncio.Task[Any]", mete
         forward.cancel()
 
 
+def _recorded(recording: Recording, send: Send) -> Send:
+    async def send_and_keep(message: Message) -> None:
+        recording.see(message)
+        await send(message)
+
+    return send_and_keep
+
+
 def _own_headers(meter: Meter) -> list[tuple[bytes, bytes]]:
-    return [
+    headers = [
         (b"x-aicleaner-request-id", meter.request_id.encode()),
-        (b"x-aicleaner-cache", b"bypass"),
+        (b"x-aicleaner-cache", meter.cache.encode()),
         (b"x-aicleaner-engine", meter.engine_kind.encode() or b"none"),
-        (b"x-aicleaner-profile", b"none"),
+        (b"x-aicleaner-profile", (meter.profile or "none").encode()),
     ]
+    if meter.ignored and meter.engine_kind == "ollama":
+        headers.append((b"x-aicleaner-profile-ignored", meter.ignored.encode()))
+    return headers
 
 
 def _openai(text: str) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from inference.gateway.cache import Recording
+
 # Path -> (name of the kind of work, API)
 INFERENCE = {
     "/api/generate": ("generate", "ollama"),
@@ -61,6 +63,13 @@ class Meter:
     n_chunks: int = 0
     content_type: str = ""
     encoding: str = ""  # of the answer; an encoded one can't be looked into
+    profile: str | None = None
+    ignored: str = ""  # options of the profile that Ollama's /v1 has no place for
+    cache: str = "bypass"
+    waited_ms: float = 0.0  # for its turn, by the profile's limit of parallel requests
+    recording: Recording | None = None
+    replayed: dict[str, Any] | None = None  # what the record of a kept answer said of it
+    saved_ms: float = 0.0
     tail: bytearray = field(default_factory=bytearray)
     head: bytes = b""  # an unfinished line, while the first content is looked for
 
@@ -68,14 +77,16 @@ class Meter:
     def is_events(self) -> bool:
         return "event-stream" in self.content_type
 
-    def read_request(self, body: bytes) -> None:
-        """Model and whether the answer is to be streamed; a body that is no JSON is the engine's to refuse."""
+    def read_request(self, body: bytes) -> dict[str, Any] | None:
+        """Note the model and whether the answer is to be streamed; returns the request, parsed here and only here.
+
+        None where it is none of inference, or no JSON: that is the engine's to refuse."""
         self.request_bytes = len(body)
         if not self.counted:
-            return
+            return None
         kind, api = INFERENCE[self.path]
         try:
-            values = json.loads(body)
+            values: dict[str, Any] = json.loads(body)
             self.model = str(values.get("model") or "")[:200]
             self.stream = kind != "embed" and bool(values.get("stream", api == "ollama"))
             options = values.get("stream_options")
@@ -83,7 +94,8 @@ class Meter:
                 isinstance(options, dict) and bool(options.get("include_usage"))
             )
         except (ValueError, AttributeError, RecursionError):
-            pass
+            return None
+        return values
 
     def see(self, chunk: bytes) -> int:
         """Take note of a part of the answer; returns how many pieces of a stream it holds whose tokens the engine will
@@ -123,6 +135,8 @@ class Meter:
         queue = None
         if total is not None and load is not None and prompt is not None and output is not None:
             queue = max(total - load - prompt - output, 0.0)
+        if self.waited_ms:
+            queue = (queue or 0.0) + self.waited_ms
         error = self.error
         if not error and self.status >= 400:
             error = _error_text(last)
@@ -132,7 +146,7 @@ class Meter:
         ttft = None
         if self.first_content is not None and self.status == 200:
             ttft = (self.first_content - self.started) * 1000
-        return {
+        record = {
             "request_id": self.request_id,
             "at": self.at,
             "path": self.path,
@@ -157,9 +171,12 @@ class Meter:
             "engine_kind": self.engine_kind,
             "request_bytes": self.request_bytes,
             "response_bytes": self.response_bytes,
-            "cache": "bypass",
-            "profile": None,
+            "cache": self.cache,
+            "profile": self.profile,
         }
+        if self.replayed is not None:  # nothing was loaded or generated for it
+            record |= {**self.replayed, "error": self.error[:500]}
+        return record
 
     def _ended(self, last: dict[str, Any]) -> bool:
         if self.is_events:

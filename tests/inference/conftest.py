@@ -1,10 +1,13 @@
 """The real engine with the sample model and with models that say a script."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
+from aicleaner_site.valkey import ValkeyServer
 from inference.sample_model.evaluate import FILE as SAMPLE
 from tests.inference import chain_model
 from tests.inference.serving import Server
@@ -58,3 +61,17 @@ def engine(tmp_path_factory: pytest.TempPathFactory, chain_models: dict[str, Pat
 def empty_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server("inference.engine", "--models", str(tmp_path_factory.mktemp("no-models"))) as server:
         yield server
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[ValkeyServer]:
+    """One for this test alone: profiles of one must not reach the next."""
+    folder = Path(tempfile.mkdtemp(prefix="aic-v-"))
+    with ValkeyServer(folder / "v.sock") as server:
+        yield server
+
+
+@pytest.fixture
+def own_store(own_valkey: ValkeyServer) -> Iterator[redis.Redis]:
+    with redis.from_url(own_valkey.url) as client:
+        yield client

@@ -331,7 +331,14 @@ def test_a_quantile_is_one_of_the_values_and_grows(values: list[float]) -> None:
 def test_tokens_that_streamed_are_corrected_by_the_engine_s_count() -> None:
     stats = Stats(0.0)
     stats.pieces(10)
-    record = {"model": "m", "error": "", "output_tokens": 12, "prompt_tokens": 5, "ttft_ms": 20.0}
+    record = {
+        "model": "m",
+        "error": "",
+        "cache": "bypass",
+        "output_tokens": 12,
+        "prompt_tokens": 5,
+        "ttft_ms": 20.0,
+    }
     stats.finished(record, 10, 0.5)
     snapshot = stats.snapshot(1.0)
     assert snapshot["tokens_per_s"] == pytest.approx(12)

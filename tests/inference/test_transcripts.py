@@ -123,7 +123,8 @@ def runner_pids(engine: Server, model: str) -> list[int]:
 
 class Answer:
     def __init__(self, status: int, headers: Message, body: bytes) -> None:
-        self.status, self.kind, self.body = status, headers.get("Content-Type", "").split(";")[0], body
+        self.status, self.headers, self.body = status, headers, body
+        self.kind = str(headers.get("Content-Type", "")).split(";")[0]
         self.origin = headers.get("Access-Control-Allow-Origin")
 
 
