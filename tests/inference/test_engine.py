@@ -56,6 +56,20 @@ def test_the_ollama_client_works_unchanged(engine: Server) -> None:
     assert len(client.embed("tiny-embed", ["a", "b"]).embeddings) == 2
     client.create("from-client", from_="aicleaner-sample", parameters={"num_ctx": 256}, system="Be brief.")
     assert client.generate("from-client", ROOM, options={"num_predict": 5}).eval_count == 5
+    client.copy("from-client", "copied-by-client")
+    digest = client.create_blob(SAMPLE)
+    client.create("from-file", files={"sample.gguf": digest}, quantize="q8_0")
+    assert client.show("from-file").details.quantization_level == "Q8_0"  # type: ignore[union-attr]
+    loaded_names = [each.model for each in client.ps().models]
+    assert "aicleaner-sample:latest" in loaded_names or "from-client:latest" in loaded_names
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
+    calls = client.chat(
+        "tiny-tool", [{"role": "user", "content": "weather?"}], tools=[tool]
+    ).message.tool_calls
+    assert calls is not None
+    assert (calls[0].function.name, calls[0].function.arguments) == ("get_weather", {"city": "Paris"})
+    for name in ("from-file", "copied-by-client"):
+        client.delete(name)
     client.delete("from-client")
     with pytest.raises(ollama.ResponseError, match="not found"):
         client.generate("from-client", "x")
@@ -73,6 +87,10 @@ def test_the_openai_client_works_unchanged(engine: Server) -> None:
     with client.completions.create(model="tiny-script", prompt="x", stream=True, temperature=0) as stream:
         assert "".join(chunk.choices[0].text for chunk in stream).startswith("The kitchen lamp")
     assert len(client.embeddings.create(model="tiny-embed", input=["a"]).data) == 1
+    assert client.models.retrieve("tiny-script").owned_by == "library"
+    assert "tiny-script:latest" in [each.id for each in client.models.list()]
+    with pytest.raises(openai.NotFoundError, match="not offered by the embedded engine"):
+        client.responses.create(model="tiny-script", input="x")
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="nope", messages=[{"role": "user", "content": "x"}])
     client.close()
