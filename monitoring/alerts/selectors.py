@@ -58,5 +58,7 @@ def newest_sample_at(valkey: redis.Redis, host: str, now: float) -> float | None
     last = json.loads(raw) if raw else {}
     if last.get("host") == host:
         return float(last["at"])
-    stored = Journal.objects.filter(at__lte=now).order_by("-at").values_list("at", flat=True).first()
+    stored = (
+        Journal.objects.filter(host=host, at__lte=now).order_by("-at").values_list("at", flat=True).first()
+    )
     return None if stored is None else float(stored)

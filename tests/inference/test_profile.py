@@ -348,15 +348,15 @@ def test_while_valkey_is_away_the_profile_stays_and_the_next_is_found_after(engi
 def test_above_the_memory_limit_the_least_recently_used_idle_model_goes(
     gateway: Server, engine: Server, own_store: redis.Redis
 ) -> None:
-    for model in ("tiny-script", "tiny-ref"):
+    for model in ("tiny-script", "tiny-think"):
         generate(gateway, model=model)
-    for model in ("aicleaner-sample", "tiny-think", "tiny-utf8", "tiny-repeat"):
+    for model in ("aicleaner-sample", "tiny-utf8", "tiny-repeat"):
         call(engine.url, "POST", "/api/generate", {}, {"model": model, "keep_alive": 0})
     assert context_of(engine, "tiny-script")
-    assert context_of(engine, "tiny-ref")
+    assert context_of(engine, "tiny-think")
     hand_over(own_store, {"name": "tight", "memory_bytes": 1})
     wait_for(lambda: context_of(engine, "tiny-script") is None, "the older model is unloaded")
-    assert context_of(engine, "tiny-ref")  # one alone stays, above the limit or not
+    assert context_of(engine, "tiny-think")  # one alone stays, above the limit or not
 
 
 def test_a_big_body_keeps_its_picture(gateway: Server, own_store: redis.Redis) -> None:
