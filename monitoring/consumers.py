@@ -1,27 +1,54 @@
 """Web sockets: authenticate, join, forward."""
 
+import json
+from typing import Any
+
 from channels.generic.websocket import AsyncWebsocketConsumer
 
+from monitoring import news
 from monitoring.live import hub
 
 NOT_LOGGED_IN = 4401
 
 
-class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
-    """Sends each sample as it is taken; what the client says is ignored."""
+class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
+    """A socket of a page, for who is logged in; what the client says is ignored."""
 
     async def connect(self) -> None:
         if not self.scope["user"].is_authenticated:
             await self.close(NOT_LOGGED_IN)
             return
         await self.accept()
+        await self.join()
+
+    async def join(self) -> None:
+        raise NotImplementedError
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        pass
+
+
+class LiveConsumer(PageConsumer):
+    """Sends each sample as it is taken."""
+
+    async def join(self) -> None:
         hub.join(self, self._deliver)
 
     async def disconnect(self, code: int) -> None:
         hub.leave(self)
 
-    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        pass
-
     async def _deliver(self, text: str) -> None:
         await self.send(text_data=text)
+
+
+class NewsConsumer(PageConsumer):
+    """Sends each piece of news, see monitoring/news.py."""
+
+    async def join(self) -> None:
+        await self.channel_layer.group_add(news.GROUP, self.channel_name)
+
+    async def disconnect(self, code: int) -> None:
+        await self.channel_layer.group_discard(news.GROUP, self.channel_name)
+
+    async def news(self, event: dict[str, Any]) -> None:
+        await self.send(text_data=json.dumps(event["news"]))

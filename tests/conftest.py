@@ -17,7 +17,10 @@ def valkey_url() -> Iterator[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses the database, for the second run on PostgreSQL."""
+    """Mark what uses the database, for the second run on PostgreSQL; browser tests go last.
+
+    Playwright's event loop runs in this thread from its first use on, and no asynchronous test can start beside it."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
     for item in items:
         names = getattr(item, "fixturenames", ())
         if "db" in names or "transactional_db" in names or item.get_closest_marker("django_db"):

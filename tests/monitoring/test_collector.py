@@ -10,7 +10,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db import DatabaseError
 
 from monitoring.collector import CHANNEL, Outlet, Sampler
-from monitoring.consumers import LiveConsumer
+from monitoring.consumers import LiveConsumer, NewsConsumer, PageConsumer
 from monitoring.models import Event, Journal
 from monitoring.notable import changes
 from monitoring.readers import Roots
@@ -107,8 +107,9 @@ def test_what_changed_is_told_once(before: Any, after: Any, told: list[str]) -> 
     assert changes(after, after) == []
 
 
-async def test_a_socket_without_a_login_is_closed(valkey_url: str) -> None:
-    socket = WebsocketCommunicator(LiveConsumer.as_asgi(), "/ws/live/")
+@pytest.mark.parametrize("consumer", [LiveConsumer, NewsConsumer])
+async def test_a_socket_without_a_login_is_closed(valkey_url: str, consumer: type[PageConsumer]) -> None:
+    socket = WebsocketCommunicator(consumer.as_asgi(), "/ws/")
     socket.scope["user"] = AnonymousUser()
     connected, code = await socket.connect()
     assert (connected, code) == (False, 4401)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -157,3 +158,21 @@ def test_a_second_start_is_refused_and_a_second_folder_s_port_is_named(product: 
     )
     assert again.returncode == 1
     assert "already runs on" in again.stderr
+
+
+@pytest.mark.parametrize("victim", ["watch.py", "supervisord"])
+def test_no_orphan_is_left_when_the_terminal_or_the_supervisor_is_killed(victim: str) -> None:
+    product = Product()
+    product.start()
+    try:
+        everything = product.processes()
+        next(each for each in everything if victim in " ".join(each.cmdline())).kill()
+        _, alive = psutil.wait_procs(everything, timeout=30)
+        assert not [" ".join(each.cmdline()) for each in alive]
+    finally:
+        for each in everything:
+            if each.is_running():
+                each.kill()
+        product.process.wait(10)
+        product.terminal.unlink(missing_ok=True)
+        shutil.rmtree(product.data_dir, ignore_errors=True)
