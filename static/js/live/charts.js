@@ -27,7 +27,17 @@ function roundUp(value) {
 }
 
 // A known second between two unknown ones would leave no line: it is drawn as a point.
-const lonely = (values, i) => values[i] !== null && (values[i - 1] ?? null) === null && (values[i + 1] ?? null) === null;
+function lonely(values) {
+  const found = [];
+  let before = false, here = (values[0] ?? null) !== null;
+  for (let i = 0; i < values.length; i += 1) {
+    const after = (values[i + 1] ?? null) !== null;
+    if (here && !before && !after) found.push(i);
+    before = here;
+    here = after;
+  }
+  return found;
+}
 
 export class Charts {
   // `onPoint(at)`: the second under the mouse, null when it left.
@@ -104,7 +114,7 @@ export class Charts {
         { ...axis, size: AXIS, gap: 6, space: 28, ...(incrs ? { incrs } : {}), values: (_, ticks) => ticks.map((tick) => format(tick, false)) }],
       series: [{}, ...colours.map((colour, i) => ({
         stroke: token(colour), width: 1.5, fill: i === 0 && colours.length < 5 ? token(colour, 0.1) : undefined,
-        points: { show: true, size: 4, fill: token(colour), filter: (u, k) => u.data[k].flatMap((_, at) => (lonely(u.data[k], at) ? [at] : [])) },
+        points: { show: true, size: 4, fill: token(colour), filter: (u, k) => lonely(u.data[k]) },
       }))],
       hooks: {
         drawClear: [(u) => this.drawEvents(u)],

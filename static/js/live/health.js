@@ -45,6 +45,7 @@ export class Health {
   }
 
   drawConnection() {
+    document.body.dataset.connection = this.connection;
     const age = this.age(), since = age === null ? "" : ` ${duration(age)}`;
     const [dot, text] = { open: ["", "live"], silent: ["warn", `no samples${since}`], lost: ["bad", `lost${since}`], connecting: ["off", "connecting"] }[this.connection];
     pill($("connection"), dot, text);
@@ -61,7 +62,7 @@ export class Health {
   troubles() {
     const found = [], { gateway, engine, missing = [] } = this.sample?.state ?? {}, { sample } = this;
     if (this.connection === "lost") found.push({ what: "Connection lost", level: "crit", why: "The console does not answer this browser; it is tried again. What is shown is the last that came; what is missed meanwhile is filled in afterwards." });
-    if (this.connection === "silent") found.push({ what: `No samples from ${sample?.host ?? "the host"}`, level: "warn", why: "The console answers, but its collector sends nothing: is it running, is the machine overloaded?" });
+    if (this.connection === "silent") found.push({ what: `No samples from ${sample?.host ?? "the host"}`, level: "warn", why: "The connection is open, but nothing comes through it: does the collector run, is the machine overloaded?" });
     if (this.connection === "open" && sample && !gateway) found.push({ what: "Gateway down", level: "crit", why: "It does not report. Clients of its port get no answer until it is back; the supervisor restarts it when it ends." });
     if (this.connection === "open" && gateway && !engine?.up) found.push({ what: "Engine down", level: "crit", why: `${engine?.url ?? "No engine"} does not answer${engine?.error ? ` (${engine.error})` : ""}. Requests to the gateway get 502 until it is back.` });
     if (missing.length) found.push({ what: "Readings missing", level: "warn", why: `These readers fail: ${missing.join(", ")}. The collector's log says why.` });

@@ -8,7 +8,8 @@ const CHARACTER_PX = 6.4;
 export class Lane {
   // `onPoint(at)`: the second that the person points at, null for now.
   constructor(root, onPoint) {
-    Object.assign(this, { root, onPoint, events: [], span: SECONDS, now: 0, at: null });
+    Object.assign(this, { root, onPoint, events: [], span: SECONDS, now: 0, at: null, width: 1 });
+    new ResizeObserver(([{ contentRect }]) => { this.width = Math.max(contentRect.width, 1); }).observe(root); // asking costs a layout
     this.marks = element("div");
     this.cursor = element("span", "line");
     this.said = element("span", "said");
@@ -41,7 +42,7 @@ export class Lane {
   }
 
   items() {
-    const shown = this.events.filter((event) => event.at > this.now - this.span), width = Math.max(this.root.clientWidth, 1);
+    const shown = this.events.filter((event) => event.at > this.now - this.span);
     const step = this.span > 300 ? 300 : this.span > 60 ? 60 : 15;
     const items = [];
     for (let at = Math.ceil((this.now - this.span) / step) * step; at <= this.now; at += step) {
@@ -52,7 +53,7 @@ export class Lane {
     const lefts = shown.map((event) => this.left(event.at));
     let taken = 0; // up to where labels of earlier marks reach, in per cent
     shown.forEach((event, i) => {
-      const left = lefts[i], needed = ((event.text.length * CHARACTER_PX + 16) / width) * 100;
+      const left = lefts[i], needed = ((event.text.length * CHARACTER_PX + 16) / this.width) * 100;
       const right = left + needed < (lefts[i + 1] ?? 100), flip = !right && left - needed > Math.max(taken, lefts[i - 1] ?? 0);
       taken = right ? left + needed : left;
       items.push({ key: `e${event.at}${event.text}`, className: `mark of-${event.kind}${flip ? " flip" : ""}`, left, text: right || flip ? event.text : "" });
@@ -93,7 +94,7 @@ export class Lane {
     this.root.ariaValueMin = -this.span;
     this.root.ariaValueText = text;
     if (at === null) return;
-    const half = ((text.length * CHARACTER_PX + 12) / 2 / Math.max(this.root.clientWidth, 1)) * 100;
+    const half = ((text.length * CHARACTER_PX + 12) / 2 / this.width) * 100;
     this.cursor.style.left = `${this.left(at)}%`;
     this.said.style.left = `${Math.min(Math.max(this.left(at), half), 100 - half)}%`;
     setText(this.said, text);

@@ -55,7 +55,7 @@ async function fill() {
 // The choice of models changes when the engine does.
 function noteEngine() {
   const { engine, models_on_disk: onDisk } = newest?.state ?? {}, seen = `${engine?.url} ${engine?.up} ${onDisk}`;
-  if (seen !== engineSeen) reloadModels();
+  if (seen !== engineSeen) reloadModels(Boolean(engine?.up));
   engineSeen = seen;
 }
 
@@ -87,6 +87,5 @@ $("span").addEventListener("change", () => { localStorage.setItem("span", $("spa
 new MutationObserver(() => charts.rebuild()).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
 document.addEventListener("visibilitychange", draw);
 document.addEventListener("pointerdown", (event) => { if (!event.target.closest(".plot, .lane")) lane.choose(null); });
-reloadModels();
 showSpan();
 fill().finally(() => listen({ onSample, onState }));

@@ -4,7 +4,7 @@ import { milliseconds, number, whole } from "./format.js";
 
 const $ = (id) => document.getElementById(id);
 
-// Returns what asks for the models anew.
+// Returns what asks for the models anew; `up`: whether the engine answers (what it offered stays to choose while it doesn't).
 export function startPrompt() {
   const form = $("prompt-form"), text = $("prompt-text"), answer = $("prompt-answer"), figures = $("prompt-figures"), stop = $("prompt-stop");
   let aborting = null;
@@ -39,16 +39,18 @@ export function startPrompt() {
   text.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send(event); });
   stop.addEventListener("click", () => aborting?.abort());
   form.addEventListener("submit", send);
-  return () => loadModels(form.dataset.models, say, () => aborting !== null);
+  return (up) => {
+    if (up || !$("prompt-model").value) loadModels(up ? form.dataset.models : null, say, () => aborting !== null);
+  };
 }
 
 async function loadModels(url, say, isBusy) {
   const models = $("prompt-model"), chosen = models.value;
-  let found;
+  let found = { models: [], error: "The engine does not answer." };
   try {
-    found = await (await fetch(url)).json();
+    if (url) found = await (await fetch(url)).json();
   } catch {
-    found = { models: [], error: "The console does not answer." };
+    found.error = "The console does not answer.";
   }
   const names = found.models.length ? found.models : [""];
   models.replaceChildren(...names.map((name) => new Option(name || "no model to choose", name, false, name === chosen)));
