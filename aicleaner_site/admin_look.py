@@ -66,6 +66,7 @@ UNFOLD: dict[str, Any] = {
         },
     },
     "SIDEBAR": {
+        "show_all_applications": True,  # what has no place of its own below
         "navigation": [
             {
                 "items": [

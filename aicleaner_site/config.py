@@ -149,9 +149,22 @@ def parse_config(text: str, name: str = "config.yaml") -> PerformanceOptimizatio
 
 KEYS_IN_USE = frozenset(
     {
+        "caching.cache_compression",
+        "caching.cache_ttl_minutes",
+        "caching.inference_cache_enabled",
+        "caching.max_cache_entries",
+        "gpu_acceleration.enabled",
+        "gpu_acceleration.memory_fraction",
+        "resource_management.auto_cleanup",
+        "resource_management.cpu_limit_percent",
+        "resource_management.memory_limit_mb",
         "resource_management.model_cache_size",
         "resource_management.unload_timeout_minutes",
         "monitoring.metrics_retention_hours",
+        "monitoring.alert_thresholds.memory",
+        "monitoring.alert_thresholds.cpu",
+        "monitoring.alert_thresholds.response_time_seconds",
+        "monitoring.alert_thresholds.error_rate_percent",
     }
 )
 

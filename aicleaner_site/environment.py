@@ -20,10 +20,23 @@ def words(name: str, default: str) -> list[str]:
 
 
 def boolean(name: str, *, default: bool) -> bool:
+    found = flag(name)
+    return default if found is None else found
+
+
+def flag(name: str) -> bool | None:
+    """None when it is not set."""
     raw = os.environ.get(name, "").strip().lower()
     if raw in ("", "1", "true", "yes", "on", "0", "false", "no", "off"):
-        return raw in ("1", "true", "yes", "on") if raw else default
+        return raw in ("1", "true", "yes", "on") if raw else None
     raise ImproperlyConfigured(f"{name} is '{raw}': give 1 or 0.")
+
+
+def choice(name: str, default: str, choices: tuple[str, ...]) -> str:
+    raw = os.environ.get(name, "").strip().lower() or default
+    if raw not in choices:
+        raise ImproperlyConfigured(f"{name} is '{raw}': give one of {', '.join(choices)}.")
+    return raw
 
 
 def integer(name: str, default: int, low: int = 1, high: int = 1_000_000) -> int:

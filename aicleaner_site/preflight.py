@@ -6,6 +6,7 @@ import shutil
 import socket
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 import psutil
 from django.conf import settings
@@ -97,6 +98,28 @@ def check_ports() -> None:
                 f"Port {port} on {host} ({what}) can't be used: {_holder(port) or error.strerror or error}. Stop what "
                 f"uses it, or set {variable} to a free port."
             ) from error
+
+
+def check_ollama_host() -> None:
+    """The gateway's first engine may not be the gateway itself, which would ask itself for ever, nor the embedded engine."""
+    ollama = urlsplit(settings.ENGINES[0]["url"])
+    for what, port in (("gateway", settings.GATEWAY_PORT), ("embedded engine", settings.ENGINE_PORT)):
+        if ollama.port == port and _is_this_machine(ollama.hostname or ""):
+            raise CannotStartError(
+                f"OLLAMA_HOST names {ollama.hostname}:{port}, which is this product's own {what}: unset it, or set it to the "
+                "address of an Ollama server (11434 is Ollama's own port); your clients alone get the gateway's address."
+            )
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether one can listen on that host's address: that holds for this machine's addresses only."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind(address)
+    except OSError:
+        return False
+    return True
 
 
 def _holder(port: int) -> str | None:

@@ -48,6 +48,9 @@ def engine_command() -> list[str]:
         *("--max-loaded", str(resources.model_cache_size)),
         *("--keep-alive", f"{resources.unload_timeout_minutes:g}m"),
         *("--num-parallel", str(settings.ENGINE_NUM_PARALLEL), "--max-queue", str(settings.ENGINE_MAX_QUEUE)),
+        *("--context-length", str(settings.ENGINE_CONTEXT_LENGTH)),
+        *("--kv-cache-type", settings.ENGINE_KV_CACHE_TYPE),
+        *("--flash-attention", settings.ENGINE_FLASH_ATTENTION),
         *("--seed-model", f"aicleaner-sample={settings.SAMPLE_MODEL}"),
     ]
 
@@ -56,10 +59,20 @@ def gateway_command() -> list[str]:
     engines = [
         word for engine in settings.ENGINES for word in ("--engine", f"{engine['kind']}={engine['url']}")
     ]
+    caching = settings.CONFIG.caching
     return [
         *(sys.executable, "-m", "inference.gateway"),
         *("--host", settings.GATEWAY_HOST, "--port", str(settings.GATEWAY_PORT)),
         *("--valkey", settings.VALKEY_URL, *engines, "--max-body", str(settings.GATEWAY_MAX_BODY_BYTES)),
+        *("--max-queue", str(settings.ENGINE_MAX_QUEUE)),
+        *(
+            "--cache-ttl",
+            f"{caching.cache_ttl_minutes * 60:g}",
+            "--cache-entries",
+            str(caching.max_cache_entries),
+        ),
+        *(() if caching.inference_cache_enabled else ("--no-cache",)),
+        *(() if caching.cache_compression else ("--no-cache-compression",)),
     ]
 
 

@@ -36,6 +36,9 @@ ENGINE_PORT = env.port("AICLEANER_ENGINE_PORT", 11436)
 # The embedded engine takes the limits from where Ollama takes them.
 ENGINE_NUM_PARALLEL = env.integer("OLLAMA_NUM_PARALLEL", 1, high=64)
 ENGINE_MAX_QUEUE = env.integer("OLLAMA_MAX_QUEUE", 512)
+ENGINE_CONTEXT_LENGTH = env.integer("OLLAMA_CONTEXT_LENGTH", 4096, low=4)
+ENGINE_KV_CACHE_TYPE = env.choice("OLLAMA_KV_CACHE_TYPE", "f16", ("f16", "q8_0", "q4_0"))
+ENGINE_FLASH_ATTENTION = {None: "auto", True: "on", False: "off"}[env.flag("OLLAMA_FLASH_ATTENTION")]
 SAMPLE_MODEL = BASE_DIR / "inference" / "sample_model" / "aicleaner-sample-f16.gguf"
 GATEWAY_MAX_BODY_BYTES = env.integer("AICLEANER_GATEWAY_MAX_BODY_MB", 64, high=4096) * 2**20
 HOST_NAME = os.environ.get("AICLEANER_HOST_NAME") or socket.gethostname()
@@ -94,6 +97,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "aicleaner_site.context_processors.site",
+                "monitoring.alerts.context.open_alerts_of",
             ],
         },
     },
@@ -179,6 +183,18 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 2.0,
         "options": {"expires": 2},
     },
+    "keep gateway in step": {
+        "task": "tuning.tasks.keep_gateway_in_step",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
+    "deliver notices": {
+        "task": "monitoring.tasks.deliver_notices",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
+    "watch host": {"task": "monitoring.tasks.watch_host", "schedule": 5.0, "options": {"expires": 5}},
+    "delete old alerts": {"task": "monitoring.tasks.delete_old_alerts", "schedule": 3600.0},
     "delete old request records": {"task": "inference.tasks.delete_old_request_records", "schedule": 3600.0},
 }
 

@@ -1,4 +1,6 @@
-"""Pages that the server writes show times in the viewer's zone, which static/js/theme.js leaves in a cookie."""
+"""The admin shows and reads times in the viewer's zone, which static/js/theme.js leaves in a cookie.
+
+Our own pages write <time datetime=...> and static/js/times.js shows it; the admin's lists and forms know no such thing."""
 
 import zoneinfo
 from collections.abc import Awaitable, Callable
@@ -11,6 +13,7 @@ from django.utils import timezone
 from django.utils.decorators import sync_and_async_middleware
 
 COOKIE = "aicleaner_zone"
+PATH = "/admin/"
 Answer = Callable[[HttpRequest], HttpResponse]
 AsyncAnswer = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
@@ -35,8 +38,10 @@ def viewer_zone(get_response: Answer | AsyncAnswer) -> Answer | AsyncAnswer:
 
 
 def _zone(request: HttpRequest) -> zoneinfo.ZoneInfo | None:
-    """None (the server's zone, UTC) where the cookie is missing or names no zone: KeyError covers both, the others
+    """None (the server's zone, UTC) elsewhere, and where the cookie is missing or names no zone: KeyError covers both, the others
     come of names that are paths."""
+    if not request.path.startswith(PATH):
+        return None
     try:
         return zoneinfo.ZoneInfo(unquote(request.COOKIES[COOKIE]))
     except (KeyError, ValueError, OSError):

@@ -6,14 +6,16 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.db import DataError, IntegrityError, transaction
 from redis import Redis
 from redis.exceptions import ResponseError
 
 from inference.models import InferenceRequest
 
 STREAM, GROUP, CONSUMER = "aicleaner:gateway:records", "store", "worker"
+REFUSED_KEY = "aicleaner:gateway:refused"
 BATCH = 500
-FIELDS = {field.name for field in InferenceRequest._meta.get_fields()} - {"id"}
+FIELDS = {field.name: field for field in InferenceRequest._meta.concrete_fields if field.name != "id"}
 log = logging.getLogger(__name__)
 
 
@@ -21,7 +23,8 @@ def store_request_records(client: "Redis") -> int:
     """Move finished requests from the gateway's stream into the database; returns how many were read.
 
     Acknowledged and removed only after the commit. What a killed worker had read and not acknowledged is read
-    again, and the unique request_id keeps it from counting twice."""
+    again, and the unique request_id keeps it from counting twice. What can't become a row is counted under REFUSED_KEY and
+    removed, lest it hold up all others. Raises DatabaseError while the database is away or full: all stays in the stream."""
     try:
         client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
     except ResponseError as error:
@@ -31,12 +34,27 @@ def store_request_records(client: "Redis") -> int:
     for start in ("0", ">"):  # first what an earlier worker left unacknowledged
         while batch := _read(client, start):
             rows = [row for _, fields in batch if (row := _row(fields)) is not None]
-            InferenceRequest.objects.bulk_create(rows, ignore_conflicts=True)
+            n_refused = len(batch) - len(rows) + _store(rows)
             ids = [entry_id for entry_id, _ in batch]
             client.xack(STREAM, GROUP, *ids)
             client.xdel(STREAM, *ids)
+            if n_refused:
+                client.incrby(REFUSED_KEY, n_refused)
             n_read += len(batch)
     return n_read
+
+
+def _store(rows: list[InferenceRequest]) -> int:
+    """Store them; one by one where the database refuses a value among them. Returns how many it refused."""
+    try:
+        with transaction.atomic():
+            InferenceRequest.objects.bulk_create(rows, ignore_conflicts=True)
+    except (DataError, IntegrityError, OverflowError, ValueError, TypeError):
+        if len(rows) > 1:
+            return sum(_store([row]) for row in rows)
+        log.exception("a request record is refused by the database")
+        return 1
+    return 0
 
 
 def _read(client: "Redis", start: str) -> list[tuple[Any, Any]]:
@@ -49,10 +67,20 @@ def _row(fields: dict[bytes, bytes] | None) -> InferenceRequest | None:
     try:
         values = json.loads((fields or {})[b"r"])
         values["at"] = datetime.fromtimestamp(values["at"], UTC)
-        return InferenceRequest(**{name: value for name, value in values.items() if name in FIELDS})
-    except (KeyError, ValueError, TypeError):
+        return InferenceRequest(**{name: _fitted(name, values.get(name)) for name in FIELDS})
+    except (KeyError, ValueError, TypeError, OverflowError, OSError):
         log.exception("an entry of %s is no request record", STREAM)
         return None
+
+
+def _fitted(name: str, value: Any) -> Any:
+    """Texts come from clients and engines: cut to the column, without the NUL that PostgreSQL takes in no text.
+
+    Raises ValueError for what may not be missing: SQLite would leave the row out without a word."""
+    if value is None and not FIELDS[name].null:
+        raise ValueError(f"{name} is missing")
+    limit = FIELDS[name].max_length
+    return value.replace("\0", "")[:limit] if limit and isinstance(value, str) else value
 
 
 def delete_request_records(*, now: datetime, keep_days: int) -> int:

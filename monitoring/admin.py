@@ -4,7 +4,10 @@ from django.contrib import admin
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
+from monitoring.alerts.admin import DeliveryAdmin, RuleAdmin
 from monitoring.models import Event
+
+__all__ = ["DeliveryAdmin", "EventAdmin", "RuleAdmin"]
 
 
 @admin.register(Event)

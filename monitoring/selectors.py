@@ -7,7 +7,7 @@ import numpy as np
 
 from monitoring.models import Chunk, Event, Journal, Rollup, Series
 from monitoring.services import unpack_row
-from monitoring.store.packing import Floats, unpack
+from monitoring.store.packing import Floats, unpack_many
 from monitoring.store.rollups import BUCKETS, CHUNK_S, RAW_S, TIERS_S, Buckets
 
 POINTS = 500
@@ -34,19 +34,20 @@ def query(
     tier = tier or pick_tier(end - start, points)
     start -= start % tier
     n = max(-(-(end - start) // tier), 1)
-    found = {name: Buckets.empty(n) for name in names}
+    factor = max(n // points, 1)
     ids = dict(Series.objects.filter(host=host, name__in=names).values_list("id", "name"))
     if tier == RAW_S:
-        raw = {series_id: found[name].mean for series_id, name in ids.items()}
+        raw = {series_id: np.full(n, np.nan) for series_id in ids}
         _read_chunks(raw, start, start + n)
-        _read_journal(raw, start, start + n)
-        for series_id, name in ids.items():
-            found[name] = Buckets.of(raw[series_id])
+        _read_journal(host, raw, start, start + n)
+        found = {ids[series_id]: Buckets.of(values, factor) for series_id, values in raw.items()}
     else:
-        _read_rollups({series_id: found[name] for series_id, name in ids.items()}, tier, start, n)
-        _add_journal({series_id: found[name] for series_id, name in ids.items()}, tier, start, n)
-    factor = max(n // points, 1)
-    return Answer(start, tier * factor, {name: each.merged(factor) for name, each in found.items()})
+        stored = {series_id: Buckets.empty(n) for series_id in ids}
+        _read_rollups(stored, tier, start, n)
+        _add_journal(host, stored, tier, start, n)
+        found = {ids[series_id]: buckets.merged(factor) for series_id, buckets in stored.items()}
+    nothing = Buckets.empty(-(-n // factor))
+    return Answer(start, tier * factor, {name: found.get(name, nothing) for name in names})
 
 
 def recent_samples(host: str, names: list[str], now: float, seconds: int = 900) -> Answer:
@@ -66,16 +67,20 @@ def series_names(host: str) -> list[str]:
 
 
 def _read_chunks(raw: dict[int, Floats], start: int, end: int) -> None:
-    rows = Chunk.objects.filter(series_id__in=list(raw), start__gt=start - CHUNK_S, start__lt=end)
-    for series_id, at, data in rows.values_list("series_id", "start", "data"):
-        values = unpack(data)
+    found = list(
+        Chunk.objects.filter(series_id__in=list(raw), start__gt=start - CHUNK_S, start__lt=end).values_list(
+            "series_id", "start", "data"
+        )
+    )
+    for (series_id, at, _), values in zip(found, unpack_many([row[2] for row in found]), strict=True):
         low, high = max(at, start), min(at + CHUNK_S, end)
         raw[series_id][low - start : high - start] = values[low - at : high - at]
 
 
-def _read_journal(raw: dict[int, Floats], start: int, end: int) -> None:
+def _read_journal(host: str, raw: dict[int, Floats], start: int, end: int) -> None:
     wanted = np.array(sorted(raw), np.uint32)
-    for at, data in Journal.objects.filter(at__gte=start, at__lt=end).values_list("at", "data"):
+    rows = Journal.objects.filter(host=host, at__gte=start, at__lt=end)
+    for at, data in rows.values_list("at", "data"):
         ids, values = unpack_row(data)
         for position in np.flatnonzero(np.isin(ids, wanted)):
             raw[int(ids[position])][at - start] = values[position]
@@ -96,16 +101,15 @@ def _read_rollups(found: dict[int, Buckets], tier: int, start: int, n: int) -> N
         )
 
 
-def _add_journal(found: dict[int, Buckets], tier: int, start: int, n: int) -> None:
+def _add_journal(host: str, found: dict[int, Buckets], tier: int, start: int, n: int) -> None:
     """The last minutes, which are in no rollup yet."""
     end = start + n * tier
-    first = (
-        Journal.objects.filter(at__gte=start, at__lt=end).order_by("at").values_list("at", flat=True).first()
-    )
+    rows = Journal.objects.filter(host=host, at__gte=start, at__lt=end)
+    first = rows.order_by("at").values_list("at", flat=True).first()
     if first is None:
         return
     begin = first - (first - start) % tier
     raw = {series_id: np.full(end - begin, np.nan) for series_id in found}
-    _read_journal(raw, begin, end)
+    _read_journal(host, raw, begin, end)
     for series_id, values in raw.items():
-        found[series_id].add((begin - start) // tier, Buckets.of(values).merged(tier))
+        found[series_id].add((begin - start) // tier, Buckets.of(values, tier))

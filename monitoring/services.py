@@ -1,6 +1,5 @@
 """Writes of the monitoring app."""
 
-import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -9,45 +8,56 @@ import numpy as np
 from django.db import transaction
 
 from monitoring.models import Chunk, Event, Journal, Rollup, Series
-from monitoring.store.packing import Floats, is_counter, pack
+from monitoring.store.packing import Floats, is_counter, pack, unpack
 from monitoring.store.rollups import BUCKETS, CHUNK_S, TIERS_S, Buckets
 
-log = logging.getLogger(__name__)
 HOUR = 3600
+MAX_NAME = 200  # characters of a series' name
 # How long each tier is kept; `metrics_retention_hours` sets that of the 10 s tier.
 MINUTES_KEPT_S, HOURS_KEPT_S, RAW_KEPT_S = 30 * 24 * HOUR, 400 * 24 * HOUR, 48 * HOUR
+# Nothing is deleted until the clock has run evenly for so long: a clock that leaps ahead must not cost the history.
+STEADY_S = 600
 
 
 class SampleWriter:
-    """Writes one host's samples: a journal row a second, chunks and rollups every CHUNK_S."""
+    """Writes one host's samples: a journal row a second, chunks and rollups every CHUNK_S.
+
+    The wall clock may leap either way: whatever is not in the block of the newest sample is packed, and a second
+    that is stored already counts once."""
 
     def __init__(self, host: str, retention_hours: float) -> None:
         self.host, self.retention_s = host, int(retention_hours * HOUR)
         self.ids = dict(Series.objects.filter(host=host).values_list("name", "id"))
-        self._packed_until = 0
+        self._block: int | None = None
+        self._last, self._n_steady = 0, 0
 
     def write(self, at: float, values: dict[str, float | None]) -> None:
-        """Store one sample; whatever is a finished chunk by then is packed. Raises DatabaseError, leaving all as it was."""
+        """Store one sample; whatever is a finished chunk by then is packed.
+
+        Raises DatabaseError; after a rollback around it this writer's knowledge of series is void: make a new one."""
         second = int(at)
-        known = {name: value for name, value in values.items() if value is not None}
+        known = {name[:MAX_NAME]: value for name, value in values.items() if value is not None}
         self._know(known)
         ids = np.fromiter((self.ids[name] for name in known), np.uint32, len(known))
         numbers = np.fromiter(known.values(), np.float64, len(known))
-        block = second - second % CHUNK_S
-        row = Journal(at=second, data=ids.tobytes() + numbers.tobytes())
+        row = Journal(host=self.host, at=second, data=ids.tobytes() + numbers.tobytes())
         Journal.objects.bulk_create(
-            [row], update_conflicts=True, update_fields=["data"], unique_fields=["at"]
+            [row], update_conflicts=True, update_fields=["data"], unique_fields=["host", "at"]
         )
-        if block > self._packed_until:
-            pack_journal(before=block)
-            delete_old_samples(now=second, retention_s=self.retention_s)
-            self._packed_until = block
+        even = 0 <= second - self._last <= CHUNK_S
+        self._n_steady, self._last = self._n_steady + 1 if even else 0, second
+        block = second - second % CHUNK_S
+        if block != self._block:
+            pack_journal(host=self.host, open_block=block)
+            if self._n_steady >= STEADY_S:
+                delete_old_samples(host=self.host, now=second, retention_s=self.retention_s)
+            self._block = block
 
     def _know(self, names: Iterable[str]) -> None:
         new = [name for name in names if name not in self.ids]
         if new:
             Series.objects.bulk_create(
-                [Series(host=self.host, name=name[:200]) for name in new], ignore_conflicts=True
+                [Series(host=self.host, name=name) for name in new], ignore_conflicts=True
             )
             self.ids |= dict(Series.objects.filter(host=self.host, name__in=new).values_list("name", "id"))
 
@@ -60,15 +70,18 @@ def unpack_row(data: bytes | memoryview) -> tuple[np.ndarray, Floats]:
 
 
 @transaction.atomic
-def pack_journal(*, before: int) -> int:
-    """Turn the journal's finished chunks into packed rows and rollups; returns how many journal rows went.
+def pack_journal(*, host: str, open_block: int) -> int:
+    """Turn the host's journal, but for the block that is still being written, into packed chunks and rollups; returns how
+    many journal rows went.
 
     One transaction: a crash in the middle leaves the journal as it was."""
-    rows = list(Journal.objects.filter(at__lt=before).order_by("at"))
+    finished = Journal.objects.filter(host=host).exclude(at__gte=open_block, at__lt=open_block + CHUNK_S)
     blocks: dict[int, list[Journal]] = defaultdict(list)
-    for row in rows:
+    for row in finished.order_by("at"):
         blocks[row.at - row.at % CHUNK_S].append(row)
-    names = dict(Series.objects.values_list("id", "name")) if rows else {}
+    if not blocks:
+        return 0
+    names = dict(Series.objects.filter(host=host).values_list("id", "name"))
     for start, members in blocks.items():
         columns: dict[int, Floats] = {}
         for row in members:
@@ -78,17 +91,33 @@ def pack_journal(*, before: int) -> int:
                     column = columns[int(series_id)] = np.full(CHUNK_S, np.nan)
                 column[row.at - start] = value
         columns = {series_id: column for series_id, column in columns.items() if series_id in names}
-        Chunk.objects.bulk_create(
-            [
-                Chunk(series_id=series_id, start=start, data=pack(column, exact=is_counter(names[series_id])))
-                for series_id, column in columns.items()
-            ],
-            ignore_conflicts=True,
-        )
+        fresh = _store_chunks(columns, start, names)
         for tier in TIERS_S:
-            _roll_up(columns, start, tier)
-    Journal.objects.filter(at__lt=before).delete()
-    return len(rows)
+            _roll_up(fresh, start, tier)
+    finished.delete()
+    return sum(map(len, blocks.values()))
+
+
+def _store_chunks(columns: dict[int, Floats], start: int, names: dict[int, str]) -> dict[int, Floats]:
+    """Store what is not stored yet; returns the columns with just that. A chunk is there already when the clock went back:
+    its seconds stay as they are, else the rollups would count them twice."""
+    stored = {row.series_id: row for row in Chunk.objects.filter(series_id__in=list(columns), start=start)}
+    new, changed, fresh = [], [], {}
+    for series_id, column in columns.items():
+        row = stored.get(series_id)
+        if row is None:
+            row = Chunk(series_id=series_id, start=start)
+            new.append(row)
+            fresh[series_id] = whole = column
+        else:
+            before = unpack(row.data)
+            fresh[series_id] = np.where(np.isnan(before), column, np.nan)
+            whole = np.where(np.isnan(before), column, before)
+            changed.append(row)
+        row.data = pack(whole, exact=is_counter(names[series_id]))
+    Chunk.objects.bulk_create(new)
+    Chunk.objects.bulk_update(changed, ["data"], batch_size=100)
+    return fresh
 
 
 def _roll_up(columns: dict[int, Floats], start: int, tier: int) -> None:
@@ -102,7 +131,7 @@ def _roll_up(columns: dict[int, Floats], start: int, tier: int) -> None:
     for series_id, column in columns.items():
         row = found.get(series_id)
         buckets = Buckets.unpacked(row.data) if row else Buckets.empty(BUCKETS)
-        buckets.add((start - row_start) // tier, Buckets.of(column).merged(min(tier, CHUNK_S)))
+        buckets.add((start - row_start) // tier, Buckets.of(column, min(tier, CHUNK_S)))
         if row:
             row.data = buckets.packed()
             changed.append(row)
@@ -112,13 +141,15 @@ def _roll_up(columns: dict[int, Floats], start: int, tier: int) -> None:
     Rollup.objects.bulk_update(changed, ["data"], batch_size=100)
 
 
-def delete_old_samples(*, now: int, retention_s: int) -> None:
-    """Delete what is older than its tier is kept for."""
-    Chunk.objects.filter(start__lt=now - min(RAW_KEPT_S, retention_s) - CHUNK_S).delete()
+def delete_old_samples(*, host: str, now: int, retention_s: int) -> None:
+    """Delete what is older than its tier is kept for; each host by its own clock."""
+    chunks = Chunk.objects.filter(series__host=host)
+    chunks.filter(start__lt=now - min(RAW_KEPT_S, retention_s) - CHUNK_S).delete()
     kept = {10: retention_s, 60: max(MINUTES_KEPT_S, retention_s), 3600: max(HOURS_KEPT_S, retention_s)}
     for tier, seconds in kept.items():
-        Rollup.objects.filter(tier=tier, start__lt=now - seconds - tier * BUCKETS).delete()
-    Event.objects.filter(at__lt=datetime.fromtimestamp(now - HOURS_KEPT_S, UTC)).delete()
+        before = now - seconds - tier * BUCKETS
+        Rollup.objects.filter(series__host=host, tier=tier, start__lt=before).delete()
+    Event.objects.filter(host=host, at__lt=datetime.fromtimestamp(now - HOURS_KEPT_S, UTC)).delete()
 
 
 def record_event(*, host: str, at: float, kind: str, text: str) -> Event:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import fcntl
 import logging
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from aiohttp import web
 
 from inference.engine.app import make_app
 from inference.engine.requests import FOREVER, go_duration, parse_name
-from inference.engine.scheduler import Scheduler
+from inference.engine.scheduler import KV_CACHE_TYPES, Scheduler
 from inference.engine.store import ModelStore
 
 
@@ -41,12 +42,20 @@ def main() -> None:
     parser.add_argument(
         "--keep-alive", default="5m", help="idle time before a model is unloaded, e.g. 30m; -1s: never"
     )
+    parser.add_argument("--context-length", type=int, default=4096, help="for requests that name no num_ctx")
+    parser.add_argument("--kv-cache-type", choices=KV_CACHE_TYPES, default="f16")
+    parser.add_argument("--flash-attention", choices=("auto", "on", "off"), default="auto")
     parser.add_argument("--seed-model", action="append", default=[], metavar="NAME=PATH")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     keep_alive = go_duration(arguments.keep_alive)
     store = ModelStore(arguments.models)
-    store.delete_partials()
+    lock = (arguments.models / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(f"another engine serves {arguments.models}: give --models another folder") from None
+    store.prune()
     for each in arguments.seed_model:
         seed(store, each)
 
@@ -58,6 +67,9 @@ def main() -> None:
                 max_queue=arguments.max_queue,
                 n_parallel=max(arguments.num_parallel, 1),
                 keep_alive_s=FOREVER if keep_alive < 0 else keep_alive,
+                context_length=max(arguments.context_length, 4),
+                kv_cache_type=arguments.kv_cache_type,
+                flash_attention={"auto": None, "on": True, "off": False}[arguments.flash_attention],
             ),
         )
 

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -20,46 +21,81 @@ from inference.engine.scheduler import Scheduler
 from inference.engine.store import ModelStore
 
 MAX_BODY_BYTES = 64 * 2**20
+PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
+    "Access-Control-Allow-Headers": "Authorization,Content-Type,User-Agent,Accept,X-Requested-With",
+    "Access-Control-Max-Age": "43200",
+}
+NOT_OFFERED = ("/api/pull", "/api/push", "/v1/responses", "/v1/messages")
 log = logging.getLogger("inference.engine")
 
 
 def is_local(host: str) -> bool:
-    """Whether a Host or Origin names this machine or its network, as Ollama's own check does."""
+    """Whether a Host header names this machine or its network, as Ollama's own check does."""
     name = urlsplit(f"//{host}").hostname or ""
     with suppress(ValueError):
         return ipaddress.ip_address(name).is_private or ipaddress.ip_address(name).is_loopback
     return name == "localhost" or name.endswith((".localhost", ".local", ".internal"))
 
 
+def is_welcome(origin: str, host: str) -> bool:
+    """Whether a page of this origin may drive the models: one of this machine, or of the very address that it asks."""
+    found = urlsplit(origin)
+    return found.netloc == host or found.hostname in {"localhost", "127.0.0.1", "0.0.0.0", "::1"}  # noqa: S104 - a name
+
+
 @web.middleware
 async def guard(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Refuses foreign hosts and origins (a web page must not drive the models), and words errors as Ollama does."""
+    """Refuses foreign hosts and origins, answers preflights, and words errors as Ollama does."""
     origin = request.headers.get("Origin")
-    if not is_local(request.host) or (origin and not is_local(urlsplit(origin).netloc)):
+    try:
+        if not is_local(request.host) or (origin and not is_welcome(origin, request.host)):
+            return web.Response(status=403)
+    except ValueError:  # a bracket that is never closed
         return web.Response(status=403)
+    if origin and request.method == "OPTIONS":
+        return web.Response(status=204, headers=PREFLIGHT)
     try:
         return await handler(request)
     except EngineError as error:
-        if request.path.startswith("/v1/"):
-            return web.json_response({"error": openai.openai_error(error)}, status=error.status)
-        return web.json_response({"error": error.message}, status=error.status)
+        return told(request, error)
     except web.HTTPMethodNotAllowed as error:
         allow = ", ".join(sorted(error.allowed_methods - {"HEAD"}))
         return web.Response(status=405, text="405 method not allowed", headers={"Allow": allow})
     except web.HTTPNotFound:
         return web.Response(status=404, text="404 page not found")
     except web.HTTPRequestEntityTooLarge:
-        message = f"the request body is larger than {MAX_BODY_BYTES} bytes"
-        return web.json_response({"error": message}, status=413)
+        return told(request, EngineError(413, f"the request body is larger than {MAX_BODY_BYTES} bytes"))
     except (web.HTTPException, ConnectionResetError, asyncio.CancelledError):
         raise
+    except RecursionError:
+        return told(request, EngineError(400, "exceeded max depth"))
+    except OSError as error:  # a full or read-only disk under the models
+        log.warning("%s %s: %s", request.method, request.path, error)
+        return told(request, EngineError(500, f"the models' folder: {error.strerror or error}"))
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
-        return web.json_response(
-            {"error": "internal error of the embedded engine; its log says more"}, status=500
-        )
+        return told(request, EngineError(500, "internal error of the embedded engine; its log says more"))
+
+
+def told(request: web.Request, error: EngineError) -> web.Response:
+    openais = request.path.startswith("/v1/")
+    return web.json_response(
+        {"error": openai.openai_error(error) if openais else error.message}, status=error.status
+    )
+
+
+async def allow_origin(request: web.Request, response: web.StreamResponse) -> None:
+    """A page that got past `guard` may read the answer."""
+    if (origin := request.headers.get("Origin")) and response.status != 403:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Vary"] = "Origin"
+
+
+async def not_offered(request: web.Request) -> NoReturn:
+    raise EngineError(404, f"{request.path} is not offered by the embedded engine; a real Ollama has it")
 
 
 def make_app(store: ModelStore, scheduler: Scheduler) -> web.Application:
@@ -80,6 +116,7 @@ def make_app(store: ModelStore, scheduler: Scheduler) -> web.Application:
             await scheduler.close()
 
     app.cleanup_ctx.append(run)
+    app.on_response_prepare.append(allow_origin)
     get, post = app.router.add_get, app.router.add_post
     get("/", catalog.root)
     get("/api/version", catalog.version)
@@ -100,6 +137,8 @@ def make_app(store: ModelStore, scheduler: Scheduler) -> web.Application:
     post("/v1/chat/completions", openai.chat_completions)
     post("/v1/completions", openai.completions)
     post("/v1/embeddings", openai.embeddings)
+    for path in NOT_OFFERED:
+        post(path, not_offered)
     return app
 
 

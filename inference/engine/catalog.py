@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +13,14 @@ from aiohttp import web
 
 from inference.engine import VERSION, requests
 from inference.engine.errors import EngineError
+from inference.engine.messages import openai_message
 from inference.engine.native import ENGINE, STORE
 from inference.engine.options import parse_parameter
 from inference.engine.requests import FOREVER, Name, parse_name, read_json
+from inference.engine.scheduler import Loaded
 from inference.engine.store import Model, ModelStore
-from inference.gguf_tools.metadata import NotGgufError, read_metadata
+from inference.gguf_tools.container import NotGgufError, read_header
+from inference.gguf_tools.metadata import read_metadata
 from inference.gguf_tools.quantize import QuantizeError, quantize_file, target
 
 TEMPLATE_NOTE = (
@@ -70,15 +74,17 @@ async def tags(request: web.Request) -> web.Response:
 
 
 async def ps(request: web.Request) -> web.Response:
-    def describe(loaded: Any) -> dict[str, Any]:
-        never = loaded.expires_at == FOREVER
+    now = time.time()
+
+    def describe(loaded: Loaded) -> dict[str, Any]:
+        expiry = loaded.expiry(now)
         return {
             "name": str(loaded.model.name),
             "model": str(loaded.model.name),
             "size": loaded.memory_bytes(),
             "digest": loaded.model.digest,
             "details": details(loaded.model),
-            "expires_at": timestamp(FAR_AWAY if never else datetime.fromtimestamp(loaded.expires_at, UTC)),
+            "expires_at": timestamp(FAR_AWAY if expiry == FOREVER else datetime.fromtimestamp(expiry, UTC)),
             "size_vram": 0,  # the wheel of xllamacpp that is pinned computes on the CPU
             "context_length": loaded.num_ctx,
         }
@@ -110,24 +116,27 @@ async def show(request: web.Request) -> web.Response:
         f"TEMPLATE {json.dumps(template)}",
         *([f"SYSTEM {settings['system']}"] if settings.get("system") else []),
         *(f"PARAMETER {line}" for line in lines),
+        *(f"MESSAGE {each['role']} {each.get('content', '')}" for each in settings.get("messages", [])),
     ]
-    long = body.get("verbose", False)
-    info: dict[str, Any] = {
-        key: None if isinstance(value, list) and not long else value
-        for key, value in metadata.keys.items()
-        if key != "tokenizer.chat_template"
-    }
+    info = dict(metadata.keys)
+    if body.get("verbose", False):  # with the vocabulary
+        info = (await asyncio.to_thread(read_header, model.path, arrays=True)).keys
+    info.pop("tokenizer.chat_template", None)
     info["general.parameter_count"] = metadata.n_parameters
     result: dict[str, Any] = {"modelfile": "\n".join(modelfile) + "\n"}
+    if settings.get("license"):
+        result["license"] = settings["license"]
     if lines:
         result["parameters"] = "\n".join(lines)
     result["template"] = template
     if settings.get("system"):
         result["system"] = settings["system"]
+    if settings.get("messages"):
+        result["messages"] = settings["messages"]
     result |= {
         "details": details(model),
         "model_info": dict(sorted(info.items())),
-        "tensors": [{"name": t.name, "type": t.type, "shape": list(t.shape)} for t in metadata.tensors],
+        "tensors": [{"name": t.name, "type": t.type.name, "shape": list(t.shape)} for t in metadata.tensors],
         "capabilities": metadata.capabilities,
         "modified_at": timestamp(model.modified_at),
     }
@@ -157,7 +166,7 @@ async def delete(request: web.Request) -> web.Response:
     model = request.app[STORE].find(name)
     if model is None:
         raise EngineError(404, f"model '{name}' not found")
-    await request.app[ENGINE].scheduler.unload(str(model.name))
+    await request.app[ENGINE].scheduler.unload(model)
     request.app[STORE].delete(model)
     return web.Response()
 
@@ -199,6 +208,14 @@ async def create(request: web.Request) -> web.StreamResponse:
         raise EngineError(400, "invalid model name")
     if not source and not files:
         raise EngineError(400, "neither 'from' or 'files' was specified")
+    if body.get("adapters"):
+        raise EngineError(400, "adapters are not supported by the embedded engine")
+    for each in body.get("messages", []):
+        openai_message(each)
+    if isinstance(body.get("license"), list):
+        body["license"] = "\n".join(str(each) for each in body["license"])
+    if not isinstance(body.get("license", ""), str):
+        raise requests.unmarshal_error(body["license"], "CreateRequest.license", "string")
     quantize = body.get("quantize") or body.get("quantization") or ""
     if quantize:
         try:
@@ -267,8 +284,10 @@ async def creating(
         yield {"status": "writing manifest"}
         store.save(name, blob, settings)
         yield {"status": "success"}
-    except (EngineError, NotGgufError, QuantizeError, OSError) as error:
-        yield {"error": error.message if isinstance(error, EngineError) else str(error)}
+    except OSError as error:
+        yield {"error": f"the models' folder: {error.strerror or error}"}
+    except (EngineError, NotGgufError, QuantizeError) as error:
+        yield {"error": str(error)}
 
 
 def find_gguf(store: ModelStore, files: dict[str, str]) -> Path:
@@ -282,13 +301,13 @@ def find_gguf(store: ModelStore, files: dict[str, str]) -> Path:
 
 async def quantizing(store: ModelStore, blob: Path, quantize: str) -> AsyncIterator[dict[str, Any] | Path]:
     """Progress lines, then the path of the finished blob. The work runs in a thread; ggml lets the others run."""
-    partial = store.new_partial()
+    partial, kind = store.new_partial(), read_metadata(blob).quantization
     loop, lines = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any] | None]()
 
     def progress(done: int, total: int) -> None:
         loop.call_soon_threadsafe(
             lines.put_nowait,
-            {"status": f"quantizing F16 model to {quantize.upper()}", "total": total, "completed": done},
+            {"status": f"quantizing {kind} model to {quantize.upper()}", "total": total, "completed": done},
         )
 
     def work() -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from inference.engine.errors import EngineError
+from inference.engine.messages import openai_message
 from inference.engine.options import check_options, llama_request
 from inference.engine.scheduler import Loaded, Scheduler, crashed
 from inference.engine.store import Model
@@ -108,6 +109,13 @@ class Engine:
             async for event in until_repeating(events):
                 yield event
 
+    async def render(self, call: Prompt) -> str:
+        """The prompt as the model would get it."""
+        async with self.scheduler.use(
+            call.model, call.effective_options(), call.keep_alive_s, shift=call.shift
+        ) as loaded:
+            return call.prompt if call.raw else await self._rendered(loaded, prompt_messages(call))
+
     async def embed(
         self, call: Call, texts: list[str], dimensions: int | None
     ) -> tuple[list[list[float]], int]:
@@ -137,35 +145,27 @@ class Engine:
         return body
 
     async def _prompt(self, call: Prompt, loaded: Loaded, body: dict[str, Any]) -> AsyncIterator[Event]:
-        system = call.system if call.system is not None else call.model.settings.get("system")
-        messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": call.prompt})
         if not call.raw and "thinking" in call.model.metadata.capabilities:
             # Only llama.cpp's chat endpoint tells thinking from answer.
             common = {name: getattr(call, name) for name in Call.__dataclass_fields__}
-            return await self._chat(Chat(**common, messages=messages), loaded, body)
-        text = call.prompt
-        if not call.raw:
-            text = (await self._post(loaded, "/apply-template", {"messages": messages}))["prompt"]
-        ids = [*call.context, *await self._tokenize(loaded, text)]
+            return await self._chat(Chat(**common, messages=prompt_messages(call)), loaded, body)
+        text = call.prompt if call.raw else await self._rendered(loaded, prompt_messages(call))
+        ids = [*call.context, *await self._tokenize(loaded, text, add_special=not call.context)]
         call.prompt_ids = shortened(ids, loaded.num_ctx, body["n_keep"]) if call.truncate else ids
         return self._complete(call, loaded, body)
 
     async def _chat(self, call: Chat, loaded: Loaded, body: dict[str, Any]) -> AsyncIterator[Event]:
-        messages = call.messages
+        messages = [*stored_messages(call.model), *call.messages]
         system = call.model.settings.get("system")
         if system and not any(each["role"] == "system" for each in messages):
             messages = [{"role": "system", "content": system}, *messages]
         shared: dict[str, Any] = {"tools": call.tools} if call.tools else {}
         if "thinking" in call.model.metadata.capabilities:
             shared["chat_template_kwargs"] = {"enable_thinking": call.think is not False}
-            shared["reasoning_format"] = "none" if call.think is False else "deepseek"
+            shared["reasoning_format"] = "deepseek"
         if call.truncate:
             while True:
-                text = (await self._post(loaded, "/apply-template", {"messages": messages, **shared}))[
-                    "prompt"
-                ]
-                ids = await self._tokenize(loaded, text)
+                ids = await self._tokenize(loaded, await self._rendered(loaded, messages, **shared))
                 droppable = [each for each in messages[:-1] if each["role"] != "system"]
                 if len(ids) < loaded.num_ctx or not droppable:
                     break
@@ -179,6 +179,8 @@ class Engine:
         return self._chat_events(call, loaded, body)
 
     async def _complete(self, call: Call, loaded: Loaded, body: dict[str, Any]) -> AsyncIterator[Event]:
+        if call.schema is not None:
+            await self._check_schema(loaded, call.schema)
         if call.logprobs:
             body["n_probs"] = max(call.top_logprobs, 1)
         async for event in self._stream(loaded, "/completion", {**body, "prompt": call.prompt_ids}):
@@ -190,6 +192,23 @@ class Engine:
                 )
             if event.get("stop"):
                 yield finish("length" if event.get("stop_type") == "limit" else "stop", event["timings"])
+
+    async def _check_schema(self, loaded: Loaded, schema: dict[str, Any]) -> None:
+        """Raises EngineError 400 for a schema that llama.cpp can't hold an answer to.
+
+        Its completion endpoint answers without any limit then, and says nothing. Its chat endpoint tells most faults; the
+        rest shows in whether a token with which no JSON begins gets through."""
+        key = json.dumps(schema, sort_keys=True)
+        if key in loaded.schemas:
+            return
+        shared = {"json_schema": schema, "n_predict": 1}
+        await self._rendered(loaded, [{"role": "user", "content": "x"}], **shared)
+        tried = await self._post(
+            loaded, "/completion", {**shared, "prompt": "x", "logit_bias": [["A", 1000.0]]}
+        )
+        if tried["content"].strip().startswith("A"):
+            raise EngineError(400, f"invalid format: llama.cpp can't hold an answer to {key}")
+        loaded.schemas.add(key)
 
     async def _chat_events(self, call: Call, loaded: Loaded, body: dict[str, Any]) -> AsyncIterator[Event]:
         reason, tool_calls = "stop", ToolCalls()
@@ -208,8 +227,12 @@ class Engine:
                     yield Piece(tool_calls=calls)
                 yield finish(reason, event["timings"])
 
-    async def _tokenize(self, loaded: Loaded, text: str) -> list[int]:
-        body = {"content": text, "add_special": False, "parse_special": True}
+    async def _rendered(self, loaded: Loaded, messages: list[dict[str, Any]], **shared: Any) -> str:
+        """The messages in the model's own chat template, without the BOS that tokenizing adds."""
+        return str((await self._post(loaded, "/apply-template", {"messages": messages, **shared}))["prompt"])
+
+    async def _tokenize(self, loaded: Loaded, text: str, *, add_special: bool = True) -> list[int]:
+        body = {"content": text, "add_special": add_special, "parse_special": True}
         return list((await self._post(loaded, "/tokenize", body))["tokens"])
 
     async def _post(self, loaded: Loaded, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -251,6 +274,19 @@ class Engine:
             return False
 
 
+def stored_messages(model: Model) -> list[dict[str, Any]]:
+    """The conversation that `create` put before each one."""
+    return [openai_message(each) for each in model.settings.get("messages", [])]
+
+
+def prompt_messages(call: Prompt) -> list[dict[str, Any]]:
+    system = call.system if call.system is not None else call.model.settings.get("system")
+    messages = [{"role": "system", "content": system}] if system else []
+    if not call.context:
+        messages += stored_messages(call.model)
+    return [*messages, {"role": "user", "content": call.prompt}]
+
+
 class ToolCalls:
     """Collects the fragments of tool calls; Ollama hands them out whole."""
 
@@ -277,12 +313,12 @@ class ToolCalls:
 
 
 async def until_repeating(events: AsyncIterator[Event]) -> AsyncIterator[Event]:
-    """The events, broken off (without Finish) after REPEAT_LIMIT identical pieces."""
+    """The events, broken off (without Finish) after REPEAT_LIMIT identical pieces; all white space counts as the same."""
     last, n_same = "", 0
     async for event in events:
-        if isinstance(event, Piece) and event.text.strip():
-            n_same = n_same + 1 if event.text.strip() == last else 0
-            last = event.text.strip()
+        if isinstance(event, Piece) and (text := event.text or event.thinking):
+            n_same = n_same + 1 if text.strip() == last else 0
+            last = text.strip()
         yield event
         if n_same > REPEAT_LIMIT:
             return

@@ -6,13 +6,14 @@ import string
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 
 from aiohttp import web
 
 from inference.engine import requests
 from inference.engine.errors import EngineError
 from inference.engine.generation import Call, Chat, Engine, Finish, Piece, Prompt
+from inference.engine.messages import check_tools, openai_message, refuse_images
 from inference.engine.options import check_options
 from inference.engine.requests import keep_alive_s, read_json
 from inference.engine.store import Model, ModelStore
@@ -42,10 +43,28 @@ def read_schema(value: Any) -> dict[str, Any] | None:
     if value == "json":
         return {"type": "object"}
     if isinstance(value, dict):
+        if has_huge_integer(value):
+            raise EngineError(400, "invalid format: an integer in the schema is beyond 2^53")
         return value
     raise EngineError(
         500, f'invalid format: {json.dumps(json.dumps(value))}; expected "json" or a valid JSON Schema object'
     )
+
+
+def read_top_logprobs(body: dict[str, Any]) -> int:
+    n_top = body.get("top_logprobs", 0)
+    if not 0 <= n_top <= 20:
+        raise EngineError(400, "top_logprobs must be between 0 and 20")
+    return int(n_top)
+
+
+def has_huge_integer(schema: Any) -> bool:
+    """Such a one, e.g. -2^63 in an `enum`, ends llama.cpp's process."""
+    if isinstance(schema, (dict, list)):
+        return any(
+            has_huge_integer(each) for each in (schema.values() if isinstance(schema, dict) else schema)
+        )
+    return isinstance(schema, int) and abs(schema) > 2**53
 
 
 def check_think(value: Any) -> None:
@@ -69,31 +88,16 @@ def read_think(value: Any, model: Model, name: str) -> bool | str | None:
     return value  # type: ignore[no-any-return]
 
 
-def refuse_images() -> NoReturn:
-    """The store holds one GGUF file per model, so there is never an image projector."""
-    message = "Multimodal data provided, but model does not support multimodal requests."
-    raise EngineError(
-        400,
-        json.dumps(
-            {"error": {"code": 400, "message": message, "type": "invalid_request_error"}},
-            separators=(",", ":"),
-        ),
-    )
-
-
 def common(request: web.Request, body: dict[str, Any], model: Model) -> dict[str, Any]:
     """Fields that generate and chat share, checked in the order in which Ollama checks them."""
     keep = keep_alive_s(body.get("keep_alive"), request.app[ENGINE].scheduler.keep_alive_s)
-    n_top = int(body.get("top_logprobs", 0))
-    if not 0 <= n_top <= 20:
-        raise EngineError(400, "top_logprobs must be between 0 and 20")
     return {
         "model": model,
         "keep_alive_s": keep,
         "truncate": body.get("truncate", True),
         "shift": body.get("shift", True),
         "logprobs": body.get("logprobs", False),
-        "top_logprobs": n_top,
+        "top_logprobs": read_top_logprobs(body),
         "think": read_think(body.get("think"), model, body["model"]),
         "options": check_options(body.get("options", {})),
         "schema": read_schema(body.get("format")),
@@ -138,6 +142,10 @@ async def generate(request: web.Request) -> web.StreamResponse:
     )
     if not prompt:
         return await load_or_unload(request, call, {"model": name, "response": ""})
+    if body.get("_debug_render_only"):
+        rendered = {"rendered_template": await request.app[ENGINE].render(call)}
+        head = {"model": name, "created_at": now_text(), "response": "", "done": False}
+        return web.json_response({**head, "_debug_info": rendered})
 
     tokens: list[int] = []
 
@@ -169,7 +177,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     if not body.get("model"):
         raise EngineError(400, "model is required")
     model, name = find_model(request, body), body["model"]
-    tools = body.get("tools", [])
+    tools = check_tools(body.get("tools", []))
     if "completion" not in model.metadata.capabilities:
         raise EngineError(400, f'"{name}" does not support chat')
     if tools and "tools" not in model.metadata.capabilities:
@@ -201,49 +209,12 @@ def new_id(prefix: str) -> str:
     return prefix + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
 
 
-def openai_message(message: Any) -> dict[str, Any]:
-    """A message of Ollama's chat in the form that llama.cpp reads."""
-    if not isinstance(message, dict):
-        raise EngineError(
-            400,
-            f"json: cannot unmarshal {requests.go_kind(message)} into Go struct field ChatRequest.messages of type api.Message",
-        )
-    content = message.get("content", "")
-    if not isinstance(content, str):
-        raise EngineError(
-            400,
-            f"json: cannot unmarshal {requests.go_kind(content)} into Go struct field Message.messages.content of type string",
-        )
-    result: dict[str, Any] = {"role": message.get("role", ""), "content": content}
-    if result["role"] not in {"system", "user", "assistant", "tool"}:
-        raise EngineError(400, f'invalid role: "{result["role"]}"; expected system, user, assistant or tool')
-    if message.get("images"):
-        refuse_images()
-    if message.get("thinking"):
-        result["reasoning_content"] = message["thinking"]
-    if message.get("tool_name"):
-        result["name"] = message["tool_name"]
-    if message.get("tool_calls"):
-        result["tool_calls"] = [
-            {
-                "id": each.get("id") or f"call_{number}",
-                "type": "function",
-                "function": {
-                    "name": each.get("function", {}).get("name", ""),
-                    "arguments": json.dumps(each.get("function", {}).get("arguments", {})),
-                },
-            }
-            for number, each in enumerate(message["tool_calls"])
-        ]
-    return result
-
-
 async def load_or_unload(request: web.Request, call: Call, fields: dict[str, Any]) -> web.Response:
     """An empty prompt loads the model; with keep_alive 0 it unloads it. One JSON object without durations."""
     engine = request.app[ENGINE]
     reason = "unload" if call.keep_alive_s == 0 else "load"
     if reason == "unload":
-        await engine.scheduler.unload(str(call.model.name))
+        await engine.scheduler.unload(call.model)
     else:
         await engine.load(call)
     head = {"model": fields.pop("model"), "created_at": now_text()}

@@ -10,8 +10,10 @@ from typing import Any
 
 from aiohttp import web
 
+from inference.engine import requests
 from inference.engine.errors import EngineError
 from inference.engine.generation import Chat, Event, Finish, Piece, Prompt
+from inference.engine.messages import check_tools, refuse_images, tool_calls
 from inference.engine.native import (
     ENGINE,
     STORE,
@@ -20,14 +22,14 @@ from inference.engine.native import (
     find_model,
     input_texts,
     new_id,
+    read_schema,
     read_think,
-    refuse_images,
+    read_top_logprobs,
 )
-from inference.engine.options import check_options
-from inference.engine.requests import parse_name, read_json
+from inference.engine.options import LOADING, check_options
+from inference.engine.requests import parse_name, read_json, unmarshal_error
 from inference.engine.store import Model
 
-KNOWN = {"model": "string", "stream": "bool"}
 OPTIONS = {
     "temperature": "temperature",
     "top_p": "top_p",
@@ -41,13 +43,21 @@ OPTIONS = {
 def read_options(body: dict[str, Any]) -> dict[str, Any]:
     """Sampling fields as options; what OpenAI leaves out is 1.0, not Ollama's default."""
     options = {target: body[name] for name, target in OPTIONS.items() if name in body}
-    options = {"temperature": 1.0, "top_p": 1.0, **options}
+    options = {"temperature": 1.0, "top_p": 1.0, **loading_options(body), **options}
     stop = body.get("stop")
     if isinstance(stop, str):
         options["stop"] = [stop]
-    elif isinstance(stop, list):
+    elif isinstance(stop, list) and all(isinstance(each, str) for each in stop):
         options["stop"] = stop
+    elif stop is not None:
+        raise EngineError(400, "invalid type for 'stop' field: a string or a list of strings is wanted")
     return check_options(options)
+
+
+def loading_options(body: dict[str, Any]) -> dict[str, Any]:
+    """How the model is to be loaded, from `options`: our own addition, which Ollama's /v1 has no place for."""
+    options = body.get("options", {})
+    return {name: options[name] for name in LOADING if name in options} if isinstance(options, dict) else {}
 
 
 def read_call(request: web.Request, body: dict[str, Any]) -> tuple[Model, dict[str, Any]]:
@@ -61,12 +71,12 @@ def read_call(request: web.Request, body: dict[str, Any]) -> tuple[Model, dict[s
 
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
-    body = await read_json(request, "ChatCompletionRequest", KNOWN)
+    body = await read_json(request, "ChatCompletionRequest", requests.OPENAI_CHAT)
     messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
+    if not messages:
         raise EngineError(400, "[] is too short - 'messages'")
     model, fields = read_call(request, body)
-    tools = body.get("tools") or []
+    tools = check_tools(body.get("tools", []))
     if tools and "tools" not in model.metadata.capabilities:
         raise EngineError(400, f"registry.ollama.ai/library/{model.name} does not support tools")
     effort = body.get("reasoning_effort") or (body.get("reasoning") or {}).get("effort")
@@ -76,8 +86,8 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         tools=tools,
         schema=read_format(body.get("response_format")),
         think=read_think(False if effort == "none" else effort, model, body["model"]),
-        logprobs=bool(body.get("logprobs")),
-        top_logprobs=int(body.get("top_logprobs") or 0),
+        logprobs=body.get("logprobs", False),
+        top_logprobs=read_top_logprobs(body),
     )
     head = {
         "id": f"chatcmpl-{random.randint(0, 999)}",
@@ -131,14 +141,10 @@ async def whole_chat(head: dict[str, Any], events: AsyncIterator[Event]) -> web.
 
 
 async def completions(request: web.Request) -> web.StreamResponse:
-    body = await read_json(request, "CompletionRequest", KNOWN)
+    body = await read_json(request, "CompletionRequest", requests.OPENAI_COMPLETION)
     prompt = body.get("prompt", "")
-    if not isinstance(prompt, str):
-        raise EngineError(
-            400, "json: cannot unmarshal array into Go struct field CompletionRequest.prompt of type string"
-        )
     _, fields = read_call(request, body)
-    call = Prompt(**fields, prompt=prompt, logprobs=bool(body.get("logprobs")))
+    call = Prompt(**fields, prompt=prompt)
     head = {
         "id": f"cmpl-{random.randint(0, 999)}",
         "object": "text_completion",
@@ -213,12 +219,12 @@ async def send(response: web.StreamResponse, value: dict[str, Any]) -> None:
 
 
 async def embeddings(request: web.Request) -> web.Response:
-    body = await read_json(request, "EmbedRequest", KNOWN)
+    body = await read_json(request, "EmbedRequest", requests.OPENAI_EMBED)
     texts = input_texts(body.get("input"))
     if not texts:
         raise EngineError(400, "invalid input")
     model = embedding_model(request, body)
-    call = embed_call(request, {}, model, time.monotonic())
+    call = embed_call(request, {"options": loading_options(body)}, model, time.monotonic())
     vectors, n_tokens = await request.app[ENGINE].embed(call, texts, body.get("dimensions"))
     as_base64 = body.get("encoding_format") == "base64"
     data = [
@@ -261,16 +267,26 @@ def flat(message: Any) -> dict[str, Any]:
     """A message whose text parts are joined. Raises EngineError 400 for images."""
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise EngineError(400, "invalid message format: each message is an object with a role")
-    content = message.get("content")
-    if content is None:
-        return {**message, "content": ""}
+    content = message.get("content") or ""
     if isinstance(content, list):
         if not all(isinstance(each, dict) and each.get("type") == "text" for each in content):
             refuse_images()
-        return {**message, "content": "".join(str(each.get("text", "")) for each in content)}
+        content = "".join(str(each.get("text", "")) for each in content)
     if not isinstance(content, str):
         raise EngineError(400, f"invalid message content type: {type(content).__name__}")
-    return message
+    result = {"role": message["role"], "content": content}
+    for name, target in (
+        ("reasoning", "reasoning_content"),
+        ("name", "name"),
+        ("tool_call_id", "tool_call_id"),
+    ):
+        if not isinstance(message.get(name, ""), str | None):
+            raise unmarshal_error(message[name], f"Message.messages.{name}", "string")
+        if message.get(name):
+            result[target] = message[name]
+    return (
+        {**result, "tool_calls": tool_calls(message["tool_calls"])} if message.get("tool_calls") else result
+    )
 
 
 def read_format(value: Any) -> dict[str, Any] | None:
@@ -279,7 +295,11 @@ def read_format(value: Any) -> dict[str, Any] | None:
     if value.get("type") == "json_object":
         return {"type": "object"}
     if value.get("type") == "json_schema":
-        return dict((value.get("json_schema") or {}).get("schema") or {"type": "object"})
+        named = value.get("json_schema")
+        schema = named.get("schema") if isinstance(named, dict) else None
+        if not isinstance(schema, dict):
+            raise EngineError(400, "response_format.json_schema.schema: a JSON schema object is wanted")
+        return read_schema(schema)
     return None
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from inference.engine.errors import EngineError
 from inference.engine.requests import go_kind
 
+INT32_MAX = 2**31 - 1
 # Option -> (type, name in llama.cpp's request). None: it belongs to loading or to this engine.
 SAMPLING: dict[str, tuple[str, str | None]] = {
     "temperature": ("float32", "temperature"),
@@ -32,6 +33,18 @@ SAMPLING: dict[str, tuple[str, str | None]] = {
     "num_keep": ("integer", "n_keep"),
     "num_predict": ("integer", None),
     "stop": ("array", "stop"),
+    # Ollama does not know these; llama.cpp does.
+    "min_keep": ("integer", "min_keep"),
+    "adaptive_target": ("float32", "adaptive_target"),
+    "adaptive_decay": ("float32", "adaptive_decay"),
+    "dry_sequence_breakers": ("array", "dry_sequence_breakers"),
+    "samplers": ("array", "samplers"),
+    "ignore_eos": ("boolean", "ignore_eos"),
+    "n_discard": ("integer", "n_discard"),
+    "n_indent": ("integer", "n_indent"),
+    "t_max_predict_ms": ("integer", "t_max_predict_ms"),
+    "grammar": ("string", "grammar"),
+    "logit_bias": ("object", "logit_bias"),
 }
 LOADING = {
     "num_ctx": "integer",
@@ -65,10 +78,14 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
             continue
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if kind == "integer" and number:
-            checked[name] = int(value)
+            checked[name] = max(min(int(value), INT32_MAX), -INT32_MAX)
         elif kind == "float32" and number:
             checked[name] = float(value)
-        elif kind == "boolean" and isinstance(value, bool):
+        elif (kind == "boolean" and isinstance(value, bool)) or (kind == "string" and isinstance(value, str)):
+            checked[name] = value
+        elif kind == "object" and isinstance(value, dict):
+            if not all(isinstance(each, (int, float)) for each in value.values()):
+                raise EngineError(500, f'option "{name}" must map texts to numbers')
             checked[name] = value
         elif kind == "array" and isinstance(value, list):
             if not all(isinstance(each, str) for each in value):
@@ -100,9 +117,14 @@ def llama_request(options: dict[str, Any], num_ctx: int) -> dict[str, Any]:
     """Fields of llama.cpp's completion request. `options` are checked and carry no null."""
     merged = {**DEFAULTS, **options}
     body = {target: merged[name] for name, (_, target) in SAMPLING.items() if target and name in merged}
-    n_predict = merged["num_predict"]
-    # As Ollama: 0 counts as no limit, and no limit is ten times the context.
-    body["n_predict"] = n_predict if n_predict > 0 else 10 * num_ctx
+    # As Ollama: 0 counts as no limit, and nothing goes on for more than ten times the context.
+    most = 10 * num_ctx
+    body["n_predict"] = min(merged["num_predict"], most) if merged["num_predict"] > 0 else most
     if body.get("seed", -1) < 0:
         body.pop("seed", None)
+    for name in ("repeat_last_n", "dry_penalty_last_n"):
+        if body.get(name, 0) < 0:  # the whole context
+            body[name] = num_ctx
+    if not body.get("samplers", True):  # an empty list would make temperature 0 random
+        del body["samplers"]
     return body

@@ -12,17 +12,22 @@ from aiohttp import web
 from inference.engine.errors import EngineError
 
 FOREVER = float("inf")
+LONGEST_S = 9e9  # Go counts durations in 64 bits of nanoseconds: 292 years
+LONGEST_NAME = 200  # it has to fit into a file name, escaped
 _GO_TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "bool": (bool,),
-    "int": (int, float),
-    "[]string": (list,),
+    "int": (int, float),  # a fraction gets a complaint of its own
     "[]int": (list,),
     "[]api.Message": (list,),
     "[]api.ImageData": (list,),
     "api.Tools": (list,),
     "map[string]interface {}": (dict,),
     "map[string]string": (dict,),
+    "float64": (int, float),
+    "openai.StreamOptions": (dict,),
+    "openai.ResponseFormat": (dict,),
+    "openai.Reasoning": (dict,),
 }
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
@@ -72,7 +77,32 @@ CREATE = {
     "stream": "bool",
     "files": "map[string]string",
     "parameters": "map[string]interface {}",
+    "adapters": "map[string]string",
+    "messages": "[]api.Message",
 }
+OPENAI = {
+    "model": "string",
+    "stream": "bool",
+    "stream_options": "openai.StreamOptions",
+    "max_tokens": "int",
+    "seed": "int",
+    "temperature": "float64",
+    "top_p": "float64",
+    "frequency_penalty": "float64",
+    "presence_penalty": "float64",
+}
+OPENAI_CHAT = {
+    **OPENAI,
+    "messages": "[]api.Message",
+    "tools": "api.Tools",
+    "response_format": "openai.ResponseFormat",
+    "reasoning": "openai.Reasoning",
+    "reasoning_effort": "string",
+    "logprobs": "bool",
+    "top_logprobs": "int",
+}
+OPENAI_COMPLETION = {**OPENAI, "prompt": "string", "suffix": "string", "logprobs": "int"}
+OPENAI_EMBED = {"model": "string", "dimensions": "int", "encoding_format": "string"}
 NAMED = {"model": "string", "name": "string", "verbose": "bool", "stream": "bool"}
 COPY = {"source": "string", "destination": "string"}
 
@@ -95,7 +125,7 @@ async def read_json(request: web.Request, struct: str, fields: dict[str, str]) -
     if not raw.strip():
         raise EngineError(400, "missing request body")
     try:
-        body = json.loads(raw)
+        body = json.loads(raw, parse_constant=_refuse_constant, parse_float=_finite)
     except UnicodeDecodeError as error:
         raise EngineError(400, "invalid character in request body: it is not UTF-8") from error
     except json.JSONDecodeError as error:
@@ -105,21 +135,47 @@ async def read_json(request: web.Request, struct: str, fields: dict[str, str]) -
         raise EngineError(400, "unexpected EOF" if unterminated else wrong) from error
     except RecursionError as error:
         raise EngineError(400, "exceeded max depth") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise EngineError(400, "json: cannot unmarshal number into Go value of type float64") from error
     if not isinstance(body, dict):
         raise EngineError(400, f"json: cannot unmarshal {go_kind(body)} into Go value of type api.{struct}")
+    if re.search(rb"\\u[dD]", raw):  # perhaps half a surrogate pair, which no text can hold: Go reads U+FFFD
+        text = json.dumps(body, ensure_ascii=False)
+        body = json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     body = {name: value for name, value in body.items() if value is not None}
     for name, go_type in fields.items():
         if name not in body:
             continue
-        value, types = body[name], _GO_TYPES[go_type]
+        value: Any = body[name]
+        types = _GO_TYPES[go_type]
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            raise EngineError(
-                400,
-                f"json: cannot unmarshal {go_kind(value)} into Go struct field {struct}.{name} of type {go_type}",
-            )
+            raise unmarshal_error(value, f"{struct}.{name}", go_type)
+        integers: Any = value if go_type == "[]int" else [value] if go_type == "int" else []
+        for element in integers:
+            if not isinstance(element, int) or isinstance(element, bool):
+                raise unmarshal_error(element, f"{struct}.{name}", "int")
     for number, image in enumerate(body.get("images", [])):
         _check_image(image, f"{struct}.images.{number}")
     return body
+
+
+def unmarshal_error(value: Any, field: str, go_type: str) -> EngineError:
+    """Go's complaint about a value of the wrong type."""
+    kind = go_kind(value)
+    if isinstance(value, float) and go_type == "int":
+        kind = f"number {value}"
+    return EngineError(400, f"json: cannot unmarshal {kind} into Go struct field {field} of type {go_type}")
+
+
+def _refuse_constant(text: str) -> None:
+    raise EngineError(400, f"invalid character '{text[0]}' looking for beginning of value")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (FOREVER, -FOREVER):
+        raise EngineError(400, f"json: cannot unmarshal number {text} into Go value of type float64")
+    return value
 
 
 def _check_image(image: Any, where: str) -> None:
@@ -157,7 +213,7 @@ def keep_alive_s(value: Any, default: float) -> float:
         seconds = float(value)
     else:
         raise EngineError(400, f"invalid duration type: {go_kind(value)}")
-    return FOREVER if seconds < 0 else seconds
+    return FOREVER if not 0 <= seconds < LONGEST_S else seconds
 
 
 @dataclass(frozen=True)
@@ -172,7 +228,9 @@ class Name:
 
 
 def parse_name(text: str) -> Name | None:
-    """None when it is no valid name: at most host/namespace/model, letters, digits and `._-`."""
+    """None when it is no valid name: at most host/namespace/model, letters, digits and `._-`, 200 characters in all."""
+    if len(text) > LONGEST_NAME:
+        return None
     text = text.removeprefix("registry.ollama.ai/").removeprefix("library/")
     path, _, tag = text.rpartition(":") if ":" in text.rsplit("/", 1)[-1] else (text, "", "latest")
     parts = path.split("/")

@@ -11,9 +11,15 @@ from typing import Any
 
 import xllamacpp
 
+FLASH_ATTENTION = {
+    None: xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    True: xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    False: xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
+
 
 def make_params(wanted: dict[str, Any]) -> xllamacpp.CommonParams:
-    """`wanted`: model, num_ctx (of one slot), n_parallel, threads, num_batch, num_gpu, main_gpu, use_mmap, embedding, shift."""
+    """`wanted` is what Scheduler._settings makes of a request; num_ctx is that of one slot, None means llama.cpp's default."""
     params = xllamacpp.CommonParams()
     params.model.path = wanted["model"]
     params.n_ctx = wanted["num_ctx"] * wanted["n_parallel"]
@@ -23,8 +29,12 @@ def make_params(wanted: dict[str, Any]) -> xllamacpp.CommonParams:
     params.n_ubatch = wanted["num_batch"]
     params.cpuparams.n_threads = wanted["threads"]
     params.cpuparams_batch.n_threads = wanted["threads"]
-    params.n_gpu_layers = wanted["num_gpu"]
-    params.main_gpu = wanted["main_gpu"]
+    params.n_gpu_layers = -1 if wanted["num_gpu"] is None else wanted["num_gpu"]
+    params.main_gpu = wanted["main_gpu"] or 0
+    params.cache_type_k = params.cache_type_v = getattr(
+        xllamacpp.ggml_type, f"GGML_TYPE_{wanted['kv_cache_type'].upper()}"
+    )
+    params.flash_attn_type = FLASH_ATTENTION[wanted["flash_attention"]]
     params.ctx_shift = wanted["shift"]
     params.embedding = wanted["embedding"]
     params.use_jinja = True

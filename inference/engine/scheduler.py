@@ -20,12 +20,15 @@ from inference.engine.store import Model
 
 LOAD_TIMEOUT_S = 300
 SMALL_MODEL_BYTES = 64 * 2**20
+MAX_THREADS, MAX_LAYERS = 512, 10_000
+KV_CACHE_TYPES = ("f16", "q8_0", "q4_0")
 log = logging.getLogger("inference.engine")
 
 
 @dataclass
 class Loaded:
-    """A model in its process. `settings` is what the process was started with."""
+    """A file in its process; `model` is the name under which it was first asked for, `settings` what the process was
+    started with."""
 
     model: Model
     settings: dict[str, Any]
@@ -35,6 +38,8 @@ class Loaded:
     keep_alive_s: float = 300.0
     expires_at: float = FOREVER  # wall clock, moved when a request ends
     last_used: float = field(default_factory=time.monotonic)
+    schemas: set[str] = field(default_factory=set)  # seen to hold the model's answers to their form
+    is_leaving: bool = False  # it takes no new request: it makes room, or is loaded anew with other settings
 
     @property
     def alive(self) -> bool:
@@ -43,6 +48,18 @@ class Loaded:
     @property
     def num_ctx(self) -> int:
         return int(self.settings["num_ctx"])
+
+    def expiry(self, now: float) -> float:
+        """When it will be unloaded (wall clock, FOREVER) if no other request comes."""
+        return now + self.keep_alive_s if self.n_running else self.expires_at
+
+    def suits(self, settings: dict[str, Any]) -> bool:
+        """Whether a request with `settings` can be answered without loading anew: as Ollama, which lets a loaded model be
+        when `num_gpu` is left to it or only `use_mmap` differs."""
+        if settings["num_gpu"] not in (None, self.settings["num_gpu"]):
+            return False
+        free = {"num_gpu", "use_mmap"}
+        return all(self.settings[name] == value for name, value in settings.items() if name not in free)
 
     def memory_bytes(self) -> int:
         """Resident memory of the process; 0 when it is gone."""
@@ -55,10 +72,22 @@ class Loaded:
 class Scheduler:
     """Loads on demand, one load at a time, unloads by time and by need; idle models make room, busy ones are waited for."""
 
-    def __init__(self, *, max_loaded: int, max_queue: int, n_parallel: int, keep_alive_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        max_loaded: int,
+        max_queue: int,
+        n_parallel: int,
+        keep_alive_s: float,
+        context_length: int = 4096,
+        kv_cache_type: str = "f16",
+        flash_attention: bool | None = None,
+    ) -> None:
+        """`context_length` is for requests that name none; `flash_attention` None leaves it to llama.cpp."""
         self.max_loaded, self.max_queue, self.n_parallel = max_loaded, max_queue, n_parallel
-        self.keep_alive_s = keep_alive_s
-        self.loaded: dict[str, Loaded] = {}
+        self.keep_alive_s, self.context_length = keep_alive_s, context_length
+        self.kv_cache_type, self.flash_attention = kv_cache_type, flash_attention
+        self.loaded: dict[str, Loaded] = {}  # by blob: names of one file share its process, as Ollama has it
         self.n_pending = 0
         self._loading = asyncio.Lock()
         self._freed = asyncio.Condition()
@@ -76,9 +105,9 @@ class Scheduler:
             loaded.n_running -= 1
             await self._release(loaded)
 
-    async def unload(self, name: str) -> None:
+    async def unload(self, model: Model) -> None:
         """Unload when its last request ends; at once when it is idle."""
-        loaded = self.loaded.get(name)
+        loaded = self.loaded.get(model.blob)
         if loaded is not None:
             loaded.keep_alive_s = 0.0
             if loaded.n_running == 0:
@@ -103,60 +132,69 @@ class Scheduler:
         metadata = model.metadata
         trained = int(metadata.of_architecture("context_length") or 4096)
         asked = {name: options[name] for name in LOADING if name in options}
-        default_ctx = int(os.environ.get("OLLAMA_CONTEXT_LENGTH") or 4096)
-        num_ctx = max(min(asked.get("num_ctx") or default_ctx, trained), 4)
+        num_ctx = max(min(asked.get("num_ctx") or self.context_length, trained), 4)
         # Two threads make the generation of a tiny model ten times slower: they only wait for each other.
         cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-        threads = asked.get("num_thread") or (1 if model.size < SMALL_MODEL_BYTES else cores)
+        num_thread = max(min(asked.get("num_thread", 0), MAX_THREADS), 0)
+        num_gpu = asked.get("num_gpu", -1)
         return {
             "model": str(model.path),
             "num_ctx": num_ctx,
             "n_parallel": self.n_parallel,
-            "threads": threads,
-            "num_batch": max(min(asked.get("num_batch") or 512, num_ctx), 1),
-            "num_gpu": asked.get("num_gpu", -1),
-            "main_gpu": asked.get("main_gpu", 0),
+            "num_thread": num_thread,
+            "threads": num_thread or (1 if model.size < SMALL_MODEL_BYTES else cores),
+            # llama.cpp warms up with two tokens and aborts when they don't fit into one batch; it embeds a text only in one.
+            "num_batch": num_ctx
+            if metadata.is_embedding
+            else max(min(asked.get("num_batch") or 512, num_ctx), 2),
+            "num_gpu": None if num_gpu < 0 else min(num_gpu, MAX_LAYERS),
+            "main_gpu": asked.get("main_gpu"),
             "use_mmap": asked.get("use_mmap", True),
+            "kv_cache_type": self.kv_cache_type,
+            "flash_attention": self.flash_attention,
             "embedding": metadata.is_embedding,
             "shift": shift,
         }
 
     async def _get(self, model: Model, settings: dict[str, Any]) -> Loaded:
-        name = str(model.name)
-        loaded = self.loaded.get(name)
-        if loaded and loaded.alive and loaded.settings == settings:
-            loaded.n_running += 1
-            return loaded
-        if self.n_pending >= self.max_queue:
-            raise EngineError(503, "server busy, please try again.  maximum pending requests exceeded")
-        self.n_pending += 1
-        try:
-            async with self._loading:
-                loaded = self.loaded.get(name)  # another request may have loaded it meanwhile
-                if loaded is None or not loaded.alive or loaded.settings != settings:
-                    if loaded is not None:
-                        await self._wait_until_idle(loaded)
-                        await self._stop(loaded)
-                    await self._make_room()
-                    loaded = await self._start(model, settings)
-                    self.loaded[name] = loaded
-                loaded.n_running += 1
-                return loaded
-        finally:
-            self.n_pending -= 1
+        loaded = self._ready(model, settings)
+        if loaded is None:
+            if self.n_pending > self.max_queue:  # one of them is being loaded, the others wait
+                raise EngineError(503, "server busy, please try again.  maximum pending requests exceeded")
+            self.n_pending += 1
+            try:
+                async with self._loading:
+                    loaded = self._ready(model, settings) or await self._load(model, settings)
+            finally:
+                self.n_pending -= 1
+        loaded.n_running += 1
+        return loaded
 
-    async def _wait_until_idle(self, loaded: Loaded) -> None:
-        async with self._freed:
-            await self._freed.wait_for(lambda: loaded.n_running == 0)
+    def _ready(self, model: Model, settings: dict[str, Any]) -> Loaded | None:
+        loaded = self.loaded.get(model.blob)
+        return (
+            loaded if loaded and loaded.alive and not loaded.is_leaving and loaded.suits(settings) else None
+        )
 
-    async def _make_room(self) -> None:
+    async def _load(self, model: Model, settings: dict[str, Any]) -> Loaded:
+        if unfit := self.loaded.get(model.blob):
+            await self._retire(unfit)
         while len(self.loaded) >= self.max_loaded:
-            idle = [each for each in self.loaded.values() if each.n_running == 0]
-            if idle:
-                await self._stop(min(idle, key=lambda each: each.last_used))
-                continue
+            await self._retire(
+                min(self.loaded.values(), key=lambda each: (each.n_running > 0, each.last_used))
+            )
+        loaded = self.loaded[model.blob] = await self._start(model, settings)
+        return loaded
+
+    async def _retire(self, loaded: Loaded) -> None:
+        """Wait for its requests and unload it; it takes no more, or the wait might never end."""
+        loaded.is_leaving = True
+        try:
             async with self._freed:
-                await self._freed.wait_for(lambda: any(each.n_running == 0 for each in self.loaded.values()))
+                await self._freed.wait_for(lambda: loaded.n_running == 0)
+            await self._stop(loaded)
+        finally:
+            loaded.is_leaving = False
 
     async def _start(self, model: Model, settings: dict[str, Any]) -> Loaded:
         process = await asyncio.create_subprocess_exec(
@@ -190,8 +228,8 @@ class Scheduler:
             self._freed.notify_all()
 
     async def _stop(self, loaded: Loaded) -> None:
-        if self.loaded.get(str(loaded.model.name)) is loaded:
-            del self.loaded[str(loaded.model.name)]
+        if self.loaded.get(loaded.model.blob) is loaded:
+            del self.loaded[loaded.model.blob]
         if loaded.alive:
             with suppress(ProcessLookupError):
                 loaded.process.kill()  # it holds nothing but memory

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ from inference.engine.requests import Name, parse_name
 from inference.gguf_tools.metadata import Metadata, read_metadata
 
 DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})\Z")
-CHUNK = 2**20
+log = logging.getLogger("inference.engine")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,9 @@ class ModelStore:
         partial.write_text(json.dumps({"blob": blob.name, **settings}, indent=1))
         partial.replace(path)
         model = self._read(path)
-        assert model is not None
+        if model is None:
+            path.unlink(missing_ok=True)
+            raise EngineError(404, f"the file of '{name}' was deleted meanwhile")
         return model
 
     def delete(self, model: Model) -> None:
@@ -102,10 +105,21 @@ class ModelStore:
     def new_partial(self) -> Path:
         return self.blobs / f"partial-{os.getpid()}-{os.urandom(6).hex()}"
 
-    def delete_partials(self) -> None:
-        """What an interrupted upload or conversion left; called before serving begins."""
+    def prune(self) -> None:
+        """Delete what an interrupted upload or conversion left, and blobs that no name uses; before serving begins.
+
+        While one name's file can't be read, all blobs stay: it might need one."""
         for each in [*self.blobs.glob("partial-*"), *self.manifests.glob("*.part")]:
             each.unlink(missing_ok=True)
+        try:
+            used = {json.loads(each.read_bytes())["blob"] for each in self.manifests.glob("*.json")}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("no unused file is deleted: a name in %s can't be read (%s)", self.manifests, error)
+            return
+        for each in self.blobs.glob("sha256-*"):
+            if each.name not in used:
+                log.info("deleting %s, which no name uses", each.name)
+                each.unlink(missing_ok=True)
 
     def _manifest(self, name: Name) -> Path:
         return self.manifests / f"{quote(str(name), safe='')}.json"
@@ -116,7 +130,7 @@ class ModelStore:
             settings = json.loads(raw)
             blob = settings.pop("blob")
             changed = path.stat().st_mtime_ns
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
         name = parse_name(unquote(path.stem))
         file = self.blobs / blob

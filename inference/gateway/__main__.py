@@ -7,7 +7,9 @@ import logging
 import uvicorn
 
 from inference.gateway.app import Gateway
+from inference.gateway.cache import Cache
 from inference.gateway.engines import Engine
+from inference.gateway.protocol import BoundedProtocol
 
 
 def read_engine(text: str) -> Engine:
@@ -25,6 +27,36 @@ def main() -> None:
     parser.add_argument("--valkey", required=True, metavar="URL", help="redis:// or unix:// address")
     parser.add_argument("--engine", type=read_engine, action="append", required=True, metavar="KIND=URL")
     parser.add_argument("--max-body", type=int, default=64 * 2**20, metavar="BYTES")
+    parser.add_argument(
+        "--silent",
+        type=float,
+        default=3600,
+        metavar="SECONDS",
+        help="an engine that sends nothing for so long hangs: 504",
+    )
+    parser.add_argument(
+        "--head",
+        type=float,
+        default=BoundedProtocol.head_s,
+        metavar="SECONDS",
+        help="a client has to send the head of a request within so long: 408",
+    )
+    parser.add_argument(
+        "--body-idle",
+        type=float,
+        default=BoundedProtocol.body_idle_s,
+        metavar="SECONDS",
+        help="longest pause between two parts of a request body: 408",
+    )
+    parser.add_argument(
+        "--max-queue", type=int, default=512, metavar="N", help="requests that wait for their turn"
+    )
+    parser.add_argument("--no-cache", action="store_true", help="keep no answers")
+    parser.add_argument(
+        "--cache-ttl", type=float, default=300, metavar="SECONDS", help="where no profile says it"
+    )
+    parser.add_argument("--cache-entries", type=int, default=100, metavar="N")
+    parser.add_argument("--no-cache-compression", action="store_true")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
@@ -36,18 +68,28 @@ def main() -> None:
         valkey_url=arguments.valkey,
         max_body=arguments.max_body,
         local_only=local_only,
+        silent_s=arguments.silent,
+        cache=Cache(
+            enabled=not arguments.no_cache,
+            ttl_s=arguments.cache_ttl,
+            max_entries=arguments.cache_entries,
+            compress=not arguments.no_cache_compression,
+        ),
+        max_queue=arguments.max_queue,
     )
+    BoundedProtocol.head_s, BoundedProtocol.body_idle_s = arguments.head, arguments.body_idle
     uvicorn.run(
         gateway,
         host=arguments.host,
         port=arguments.port,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         access_log=False,
         log_level="warning",
         server_header=False,
         date_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=3,
     )
 

@@ -27,8 +27,11 @@ class Engine:
 class Engines:
     """In order of preference. `current` is never None: with all of them down it stays the last that answered."""
 
-    def __init__(self, engines: list[Engine], session: aiohttp.ClientSession) -> None:
-        self.engines, self.session = engines, session
+    def __init__(
+        self, engines: list[Engine], session: aiohttp.ClientSession, headers: dict[str, str]
+    ) -> None:
+        """`headers`: by which the gateway knows its own questions, when it is named as its own engine."""
+        self.engines, self.session, self.headers = engines, session, headers
         self.current = engines[-1]
         self._probed_at = 0.0
         self._lock = asyncio.Lock()
@@ -53,7 +56,9 @@ class Engines:
     async def _ask(self, engine: Engine) -> None:
         try:
             async with self.session.get(
-                f"{engine.url}/api/version", timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
+                f"{engine.url}/api/version",
+                timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S),
+                headers=self.headers,
             ) as answer:
                 engine.version = (await answer.json(content_type=None)).get("version")
                 engine.up = answer.status == 200 and bool(engine.version)

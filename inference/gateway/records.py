@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections import deque
+from itertools import islice
 from typing import Any
 
 import redis.asyncio
@@ -13,6 +14,7 @@ from inference.gateway.stats import Stats
 
 STREAM = "aicleaner:gateway:records"
 STATS_KEY = "aicleaner:gateway:stats"
+REFUSED_KEY = "aicleaner:gateway:refused"  # entries that the worker could not make rows of
 MAX_PENDING = 20_000  # held here while Valkey is away
 MAX_STREAM = 100_000  # held there while nobody reads them into the database
 BATCH = 500
@@ -26,6 +28,7 @@ class Records:
         self.client = client
         self.pending: deque[dict[str, Any]] = deque()
         self.n_lost = 0
+        self._n_refused = 0
         self._away = False
 
     def add(self, record: dict[str, Any]) -> None:
@@ -37,21 +40,24 @@ class Records:
     async def flush(self) -> None:
         """Move what is pending into the stream. Raises RedisError; nothing is lost by that."""
         while self.pending:
-            batch = [self.pending[n] for n in range(min(BATCH, len(self.pending)))]
-            room = MAX_STREAM - await self.client.xlen(STREAM)
-            if room < len(batch):  # the database has been away for very long
-                self.n_lost += len(batch)
-            else:
+            room = MAX_STREAM - int(await self.client.xlen(STREAM))
+            n = min(BATCH, len(self.pending), room if room > 0 else BATCH)
+            if room > 0:
                 pipeline = self.client.pipeline(transaction=False)
-                for record in batch:
+                for record in islice(self.pending, n):
                     pipeline.xadd(STREAM, {"r": json.dumps(record, separators=(",", ":"))})
                 await pipeline.execute()
-            for _ in batch:
+            else:  # the database has been away for very long
+                self.n_lost += n
+            for _ in range(n):
                 self.pending.popleft()
 
     async def publish(self, stats: dict[str, Any]) -> None:
-        stats |= {"records_lost_total": self.n_lost, "records_pending": len(self.pending)}
-        await self.client.set(STATS_KEY, json.dumps(stats), ex=5)
+        stats |= {"records_lost_total": self.n_lost + self._n_refused, "records_pending": len(self.pending)}
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.set(STATS_KEY, json.dumps(stats), ex=5)
+        pipeline.get(REFUSED_KEY)
+        self._n_refused = int((await pipeline.execute())[1] or 0)
 
     async def run(self, stats: Stats, engine: Any) -> None:
         """Each second: the rates for the dashboard, then the records."""
@@ -70,3 +76,5 @@ class Records:
                 if not self._away:
                     log.warning("Valkey does not take records: %s; they wait here", error)
                 self._away = True
+            except Exception:  # this task must outlive whatever comes: nothing else empties what is pending
+                log.exception("handing over records failed")

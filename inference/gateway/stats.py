@@ -13,6 +13,8 @@ class Stats:
     def __init__(self, now: float) -> None:
         self.n_requests = self.n_errors = self.n_tokens = 0
         self.n_in_flight = self.n_answering = 0
+        self.n_hits = self.n_misses = 0
+        self.saved_s = 0.0
         self.by_model: Counter[str] = Counter()
         self._since = now
         self._last = (0, 0, 0, 0)
@@ -23,11 +25,17 @@ class Stats:
         """Tokens as they stream; corrected by `finished`."""
         self.n_tokens += n
 
-    def finished(self, record: dict[str, Any], n_pieces: int, now: float) -> None:
+    def finished(self, record: dict[str, Any], n_pieces: int, now: float, saved_ms: float = 0.0) -> None:
+        """`saved_ms`: what the answer took when it was generated, for one that came from the cache."""
         self.n_requests += 1
         self.by_model[record["model"]] += 1
         if record["error"]:
             self.n_errors += 1
+        if record["cache"] == "hit":
+            self.n_hits += 1
+            self.saved_s += max(saved_ms - record["total_ms"], 0) / 1000
+            return  # its tokens were generated, and its first one waited for, another time
+        self.n_misses += record["cache"] == "miss"
         if record["output_tokens"] is not None:
             self.n_tokens += record["output_tokens"] - n_pieces
         self._n_prompt_tokens += record["prompt_tokens"] or 0
@@ -57,6 +65,9 @@ class Stats:
             "requests_total": self.n_requests,
             "errors_total": self.n_errors,
             "tokens_total": self.n_tokens,
+            "cache_hits_total": self.n_hits,
+            "cache_misses_total": self.n_misses,
+            "cache_saved_s_total": self.saved_s,
             "by_model": dict(self.by_model.most_common(20)),
         }
 

@@ -7,25 +7,19 @@ from typing import Any
 
 import gguf
 
-
-class NotGgufError(ValueError):
-    """The file can't be read as GGUF."""
-
-
-@dataclass(frozen=True)
-class Tensor:
-    name: str
-    type: str
-    shape: tuple[int, ...]  # fastest dimension first, as GGUF writes it
+from inference.gguf_tools.container import NotGgufError, Tensor, read_header
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """Keys and tensors of one GGUF file; sizes in bytes, counts in elements."""
+    """Keys (of arrays, which are long, only the name) and tensors of one GGUF file."""
 
     keys: dict[str, Any]
     tensors: tuple[Tensor, ...]
-    n_parameters: int
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(each.n_elements for each in self.tensors)
 
     @property
     def architecture(self) -> str:
@@ -78,17 +72,10 @@ class Metadata:
         return found
 
 
-@lru_cache(maxsize=64)
-def _read(path: str, _size: int, _changed_ns: int) -> Metadata:
-    try:
-        reader = gguf.GGUFReader(path)
-    except Exception as error:
-        raise NotGgufError(f"invalid file magic or damaged GGUF: {error}") from error
-    keys = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
-    tensors = tuple(
-        Tensor(each.name, each.tensor_type.name, tuple(int(n) for n in each.shape)) for each in reader.tensors
-    )
-    return Metadata(keys, tensors, sum(int(each.n_elements) for each in reader.tensors))
+@lru_cache(maxsize=256)
+def _read(path: Path, _size: int, _changed_ns: int) -> Metadata:
+    header = read_header(path)
+    return Metadata(header.keys, header.tensors)
 
 
 def read_metadata(path: Path) -> Metadata:
@@ -97,4 +84,4 @@ def read_metadata(path: Path) -> Metadata:
         state = path.stat()
     except OSError as error:
         raise NotGgufError(f"{path.name} can't be read: {error.strerror}") from error
-    return _read(str(path), state.st_size, state.st_mtime_ns)
+    return _read(path, state.st_size, state.st_mtime_ns)

@@ -6,15 +6,18 @@ checksums of a real Ollama server). Source types: F32, F16, BF16."""
 import ctypes
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 import numpy.typing as npt
 from gguf import GGMLQuantizationType as Type
 from gguf import LlamaFileType
+
+from inference.gguf_tools.container import Tensor, encoded, pad, read_header, tensor_bytes, write_header
 
 SOURCES = {Type.F32, Type.F16, Type.BF16}
 FILE_TYPES = {
@@ -26,6 +29,7 @@ FILE_TYPES = {
 }
 # Where the rows of a tensor do not divide into K-quant blocks of 256.
 FALLBACK = {Type.Q4_K: Type.Q5_0, Type.Q5_K: Type.Q5_1, Type.Q6_K: Type.Q8_0}
+PART_ELEMENTS = 2**22  # converted at a time
 Progress = Callable[[int, int], None]
 
 
@@ -119,60 +123,63 @@ def is_quantized(name: str, shape: tuple[int, ...]) -> bool:
 def quantize_file(source: Path, destination: Path, to: str, progress: Progress | None = None) -> None:
     """Write `source` as type `to` (`q8_0`, `q4_K_M`, `q4_K_S`, `f16`, `f32`); appears whole or not at all.
 
-    Raises QuantizeError for an unknown type or a source that is quantized already."""
+    Needs the memory of a part of one tensor, whatever the size of the file. Raises QuantizeError for an unknown type or a
+    source that is quantized already, NotGgufError for what is no model."""
     file_type, base = target(to)
-    reader = gguf.GGUFReader(source)
-    if any(is_quantized(t.name, tuple(t.shape)) and t.tensor_type not in SOURCES for t in reader.tensors):
+    header = read_header(source)
+    if any(is_quantized(each.name, each.shape) and each.type not in SOURCES for each in header.tensors):
         raise QuantizeError("quantization is only supported for F16, BF16 and F32 models")
-    architecture = reader.fields["general.architecture"].contents()
-    n_layers = int(reader.fields[f"{architecture}.block_count"].contents())
-    has_output = any(each.name == "output.weight" for each in reader.tensors)
+    n_layers = header.keys.get(f"{header.keys.get('general.architecture')}.block_count")
+    if not isinstance(n_layers, int):
+        raise QuantizeError("the file does not say how many layers it has")
+    has_output = any(each.name == "output.weight" for each in header.tensors)
+    wanted = [
+        (each, tensor_type(each.name, each.shape, file_type, base, n_layers, has_output=has_output))
+        if is_quantized(each.name, each.shape)
+        else (each, each.type)
+        for each in header.tensors
+    ]
     partial = destination.with_name(destination.name + f".{os.getpid()}.part")
-    writer = gguf.GGUFWriter(partial, architecture)
-    for name, field in reader.fields.items():
-        if name.startswith("GGUF.") or name in {"general.architecture", "general.file_type"}:
-            continue
-        kind = field.types[0]
-        inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-        writer.add_key_value(name, field.contents(), kind, inner)
-    writer.add_file_type(file_type)
-    if "general.quantization_version" not in reader.fields:
-        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    bytes_ = np.memmap(source, np.uint8, "r")
+    keys = [bytes(bytes_[slice(*span)]) for name, span in header.spans.items() if name != "general.file_type"]
+    keys.append(encoded("general.file_type", file_type))
+    if "general.quantization_version" not in header.keys:
+        keys.append(encoded("general.quantization_version", gguf.GGML_QUANT_VERSION))
     try:
-        for number, tensor in enumerate(reader.tensors, 1):
-            _add(writer, tensor, file_type, base, n_layers, has_output=has_output)
-            if progress:
-                progress(number, len(reader.tensors))
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        with partial.open("wb") as out:
+            write_header(
+                out, keys, ((each.name, kind, each.shape) for each, kind in wanted), header.alignment
+            )
+            for number, (tensor, kind) in enumerate(wanted, 1):
+                for part in converted(bytes_, tensor, kind):
+                    out.write(part.data)
+                pad(out, header.alignment)
+                if progress:
+                    progress(number, len(wanted))
         partial.replace(destination)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _add(
-    writer: gguf.GGUFWriter,
-    tensor: gguf.ReaderTensor,
-    file_type: LlamaFileType,
-    base: Type,
-    n_layers: int,
-    *,
-    has_output: bool,
-) -> None:
-    shape = tuple(int(n) for n in tensor.shape)
-    if not is_quantized(tensor.name, shape):
-        writer.add_tensor(tensor.name, np.array(tensor.data), raw_dtype=tensor.tensor_type)
+def converted(bytes_: npt.NDArray[np.uint8], tensor: Tensor, kind: Type) -> Iterator[npt.NDArray[Any]]:
+    """The tensor's rows as type `kind`, some at a time. `bytes_`: the whole source file."""
+    raw = bytes_[tensor.offset : tensor.offset + tensor.n_bytes]
+    if kind == tensor.type:
+        yield raw
         return
-    kind = tensor_type(tensor.name, shape, file_type, base, n_layers, has_output=has_output)
-    if kind == tensor.tensor_type:
-        writer.add_tensor(tensor.name, np.array(tensor.data), raw_dtype=kind)
-        return
-    values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-    if kind in {Type.F16, Type.F32}:
-        writer.add_tensor(tensor.name, values.astype(np.float16 if kind == Type.F16 else np.float32))
-        return
-    matrix = values.reshape(-1, values.shape[-1])
-    packed = quantize_rows(matrix, kind)
-    writer.add_tensor(tensor.name, packed.reshape(*values.shape[:-1], -1), raw_dtype=kind)
+    rows = raw.reshape(-1, tensor_bytes(tensor.type, tensor.shape[:1]))
+    step = max(PART_ELEMENTS // tensor.shape[0], 1)
+    for start in range(0, len(rows), step):
+        values = floats(rows[start : start + step], tensor.type)
+        yield (
+            values
+            if kind == Type.F32
+            else (values.astype(np.float16) if kind == Type.F16 else quantize_rows(values, kind))
+        )
+
+
+def floats(rows: npt.NDArray[np.uint8], kind: Type) -> npt.NDArray[np.float32]:
+    """(rows, bytes) of an F32, F16 or BF16 tensor -> (rows, columns)."""
+    if kind == Type.BF16:  # the upper half of a float32
+        return (rows.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return rows.view(np.float16 if kind == Type.F16 else np.float32).astype(np.float32)

@@ -5,6 +5,7 @@ SEED; the finished file is written by `export` and judged by `evaluate`, which n
 Muon: Jordan et al. 2024 (momentum orthogonalised by a quintic Newton-Schulz iteration)."""
 
 import argparse
+import json
 import math
 import os
 import random
@@ -21,6 +22,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 
 from inference.sample_model import corpus, export
+from inference.sample_model.evaluate import evaluate
 
 SEED = 20261124
 N_STEPS = 3600
@@ -216,6 +218,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model, tokenizer = train(arguments.steps)
     export.write_gguf(arguments.out, model.state_dict(), tokenizer)
+    print(json.dumps(evaluate(arguments.out), indent=1))  # noqa: T201 - on pairs that were held out
 
 
 if __name__ == "__main__":

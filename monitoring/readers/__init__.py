@@ -9,6 +9,7 @@ from monitoring.readers.gateway import Gateway
 from monitoring.readers.memory import Memory
 from monitoring.readers.network import Network
 from monitoring.readers.nvidia import Nvidia
+from monitoring.readers.other_gpus import OtherGpus
 from monitoring.readers.pressure import Pressure
 from monitoring.readers.processes import Processes
 from monitoring.readers.temperatures import Temperatures
@@ -23,6 +24,7 @@ READERS: tuple[type[Reader], ...] = (
     Processes,
     Nvidia,
     Amd,
+    OtherGpus,
     Gateway,
     Engine,
 )

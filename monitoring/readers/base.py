@@ -1,11 +1,17 @@
 """What every reader is: a class with a name, a pace and `read`."""
 
+import logging
 import os
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 Values = dict[str, float | None]
+Found = TypeVar("Found")
+log = logging.getLogger(__name__)
 _STRUCTURE = {ord(character): "_" for character in ",{}="}
 
 
@@ -39,8 +45,52 @@ class Reader:
         """`now`: monotonic seconds, the base of all rates."""
         raise NotImplementedError
 
+    def wait_for_first(self, timeout_s: float) -> None:
+        """Wait until a reader with a thread of its own has read once."""
+
     def close(self) -> None:
         """Give back what is held."""
+
+
+class Poller(Generic[Found]):
+    """Asks at its own pace in a thread of its own; a sample takes what was found last and never waits for an answer.
+
+    `ask` gets monotonic seconds; what it raises is logged once, and its last answer grows old."""
+
+    def __init__(self, name: str, ask: Callable[[float], Found], every_s: float = 1.0) -> None:
+        self._ask, self._every_s = ask, every_s
+        self._started, self._failed = time.monotonic(), False
+        self._found: tuple[float, Found] | None = None
+        self._first, self._end = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def newest(self) -> Found | None:
+        return None if self._found is None else self._found[1]
+
+    def silent_s(self, now: float) -> float:
+        """Seconds since the last answer, or since the start."""
+        return now - (self._found[0] if self._found is not None else self._started)
+
+    def wait_for_first(self, timeout_s: float) -> None:
+        self._first.wait(max(timeout_s, 0))
+
+    def close(self, timeout_s: float = 4.0) -> None:
+        """A thread that hangs in a call is left behind."""
+        self._end.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            try:
+                self._found = (time.monotonic(), self._ask(time.monotonic()))
+                self._failed = False
+            except Exception:
+                if not self._failed:
+                    log.exception("%s: asking failed; it is tried again", self._thread.name)
+                self._failed = True
+            self._first.set()
+            self._end.wait(self._every_s)
 
 
 class ProcFile:

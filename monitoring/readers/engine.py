@@ -3,14 +3,13 @@ that a busy engine never delays a sample."""
 
 import http.client
 import json
-import threading
-import time
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import redis
 
-from monitoring.readers.base import Reader, Reading, Roots, Values
+from monitoring.readers.base import Poller, Reader, Reading, Roots, Values
 from monitoring.readers.gateway import KEY
 
 ASK_EVERY_S = 1.0
@@ -24,59 +23,56 @@ class Engine(Reader):
 
     def __init__(self, roots: Roots) -> None:
         super().__init__(roots)
-        self._found: tuple[float, Values, dict[str, Any]] | None = None
-        self._stop = threading.Event()
+        self._valkey = redis.from_url(roots.valkey_url, socket_timeout=1, socket_connect_timeout=1)
         self._connection: http.client.HTTPConnection | None = None
         self._url = ""
+        self._engine: dict[str, Any] | None = None
         self._tags: tuple[float, int | None] = (-TAGS_EVERY_S, None)
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self._thread.start()
+        self._poller = Poller("engine", self._ask, ASK_EVERY_S)
 
     def read(self, now: float) -> Reading:
-        found = self._found
-        if found is None or now - found[0] > LATE_S:
+        found = self._poller.newest()
+        if found is None or self._poller.silent_s(now) > LATE_S:
             nothing: Values = {"engine_up": None if found is None else 0.0}
             return Reading(nothing, {"engine": None, "models": [], "models_on_disk": None})
-        return Reading(found[1], found[2])
+        return found
+
+    def wait_for_first(self, timeout_s: float) -> None:
+        self._poller.wait_for_first(timeout_s)
 
     def close(self) -> None:
-        self._stop.set()
-        self._thread.join(TIMEOUT_S + 1)
+        self._poller.close(TIMEOUT_S + 1)
+        self._valkey.close()
 
-    def _run(self) -> None:
-        valkey = redis.from_url(self.roots.valkey_url, socket_timeout=1, socket_connect_timeout=1)
-        while not self._stop.is_set():
-            try:
-                raw: Any = valkey.get(KEY)
-                engine = (json.loads(raw) if raw else {}).get("engine")
-                if engine is not None:
-                    self._ask(engine)
-            except redis.RedisError:
-                pass
-            self._stop.wait(ASK_EVERY_S)
-        valkey.close()
-
-    def _ask(self, engine: dict[str, Any]) -> None:
+    def _ask(self, now: float) -> Reading | None:
+        """None until the gateway has said which engine is in use; while it is away, that one is asked on."""
+        with suppress(redis.RedisError):
+            raw: Any = self._valkey.get(KEY)
+            self._engine = (json.loads(raw) if raw else {}).get("engine") or self._engine
+        if self._engine is None:
+            return None
+        engine = self._engine
         state: dict[str, Any] = {**engine, "error": ""}
         models: list[dict[str, Any]] = []
         try:
             models = [describe(each) for each in self._get(engine["url"], "/api/ps").get("models") or []]
-            if time.monotonic() - self._tags[0] >= TAGS_EVERY_S:
+            if now - self._tags[0] >= TAGS_EVERY_S:
                 tags = self._get(engine["url"], "/api/tags").get("models") or []
-                self._tags = (time.monotonic(), len(tags))
+                self._tags = (now, len(tags))
             state["up"] = True
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError, TypeError, AttributeError) as error:
             state |= {"up": False, "error": str(error) or type(error).__name__}
             self._tags = (-TAGS_EVERY_S, None)
         up = bool(state["up"])
+        size, vram = (sum(each[name] for each in models) for name in ("size_bytes", "vram_bytes"))
         values: Values = {
             "engine_up": float(up),
             "engine_models_loaded": float(len(models)) if up else None,
-            "engine_memory_bytes": sum(each["size_bytes"] for each in models) if up else None,
-            "engine_vram_bytes": sum(each["vram_bytes"] for each in models) if up else None,
+            "engine_memory_bytes": size if up else None,
+            "engine_vram_bytes": vram if up else None,
+            "engine_cpu_share_percent": 100 * (1 - vram / size) if up and size else None,
         }
-        shown = {"engine": state, "models": models, "models_on_disk": self._tags[1]}
-        self._found = (time.monotonic(), values, shown)
+        return Reading(values, {"engine": state, "models": models, "models_on_disk": self._tags[1]})
 
     def _get(self, url: str, path: str) -> dict[str, Any]:
         if self._connection is None or url != self._url:

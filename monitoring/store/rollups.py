@@ -1,6 +1,5 @@
 """Minimum, mean, maximum and count of buckets."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,9 +26,17 @@ class Buckets:
         return cls(np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan), np.zeros(n))
 
     @classmethod
-    def of(cls, values: Floats) -> "Buckets":
-        """Each value as a bucket of its own."""
-        return cls(values.copy(), values.copy(), values.copy(), np.isfinite(values).astype(np.float64))
+    def of(cls, values: Floats, factor: int = 1) -> "Buckets":
+        """Every `factor` neighbouring values as one bucket; the last may hold fewer."""
+        n = -(-len(values) // factor)
+        if n * factor != len(values):
+            values = np.concatenate([values, np.full(n * factor - len(values), np.nan)])
+        shaped = values.reshape(n, factor)
+        known = np.isfinite(shaped)
+        count = known.sum(1).astype(np.float64)
+        total = np.where(known, shaped, 0.0).sum(1)
+        mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+        return cls(np.fmin.reduce(shaped, 1), mean, np.fmax.reduce(shaped, 1), count)
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -42,12 +49,10 @@ class Buckets:
         shape = (n, factor)
         count = padded.count.reshape(shape)
         total = count.sum(1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # all of a group unknown: NaN is the answer
-            weighted = np.nansum(padded.mean.reshape(shape) * count, 1)
-            mean = np.where(total > 0, weighted / np.maximum(total, 1), np.nan)
-            low = np.nanmin(padded.low.reshape(shape), 1)
-            high = np.nanmax(padded.high.reshape(shape), 1)
+        weighted = np.where(count > 0, padded.mean.reshape(shape) * count, 0.0).sum(1)
+        mean = np.where(total > 0, weighted / np.maximum(total, 1), np.nan)
+        low = np.fmin.reduce(padded.low.reshape(shape), 1)
+        high = np.fmax.reduce(padded.high.reshape(shape), 1)
         return Buckets(low, mean, high, total)
 
     def put(self, position: int, other: "Buckets") -> None:
@@ -60,18 +65,16 @@ class Buckets:
 
     def add(self, position: int, other: "Buckets") -> None:
         """Merge the buckets of `other` into those that are there already."""
-        for n in range(len(other)):
-            if other.count[n] == 0:
-                continue
-            i = position + n
-            total = self.count[i] + other.count[n]
-            if self.count[i] == 0:
-                self.low[i], self.mean[i], self.high[i] = other.low[n], other.mean[n], other.high[n]
-            else:
-                self.low[i] = min(self.low[i], other.low[n])
-                self.high[i] = max(self.high[i], other.high[n])
-                self.mean[i] += (other.mean[n] - self.mean[i]) * other.count[n] / total
-            self.count[i] = total
+        part = slice(position, position + len(other))
+        mine = self.count[part]
+        known = np.isfinite(other.mean) & (other.count > 0)
+        total = mine + np.where(known, other.count, 0)
+        share = np.where(known, other.count, 0) / np.maximum(total, 1)
+        mean = np.where(mine > 0, self.mean[part], other.mean)
+        self.low[part] = np.where(known, np.fmin(self.low[part], other.low), self.low[part])
+        self.high[part] = np.where(known, np.fmax(self.high[part], other.high), self.high[part])
+        self.mean[part] = np.where(known, mean + (other.mean - mean) * share, self.mean[part])
+        self.count[part] = total
 
     def packed(self) -> bytes:
         return pack(np.concatenate([self.low, self.mean, self.high, self.count]), exact=False)

@@ -30,6 +30,19 @@ function frame(layout) {
   }, layout);
 }
 
+// Plotly knows no zones: on a date axis, numbers are instants (ms since 1970) and are shown as the viewer's wall clock.
+const wall = (value) => (typeof value === "number" ? value - new Date(value).getTimezoneOffset() * 60000 : value);
+
+function inViewersZone({ data, layout }) {
+  if (layout?.xaxis?.type !== "date") return { data, layout };
+  const shapes = layout.shapes?.map((each) => (each.xref === "paper" ? each : { ...each, x0: wall(each.x0), x1: wall(each.x1) }));
+  const range = layout.xaxis.range?.map(wall);
+  return {
+    data: data.map((trace) => ({ ...trace, x: trace.x?.map(wall) })),
+    layout: { ...layout, ...(shapes && { shapes }), xaxis: { ...layout.xaxis, ...(range && { range }) } },
+  };
+}
+
 // Draws (or draws anew) `plot` = {data, layout, name} into `element`; `name` is the file of the PNG button.
 export function draw(element, plot) {
   drawn.set(element, plot);
@@ -37,7 +50,8 @@ export function draw(element, plot) {
     responsive: true, displaylogo: false, displayModeBar: "hover",
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { format: "png", scale: 2, filename: plot.name ?? "chart" },
   };
-  return window.Plotly.react(element, coloured(plot.data), coloured(frame(plot.layout)), config);
+  const { data, layout } = inViewersZone(plot);
+  return window.Plotly.react(element, coloured(data), coloured(frame(layout)), config);
 }
 
 function drawAll(root) {

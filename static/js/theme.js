@@ -14,7 +14,7 @@
     localStorage.setItem(KEY, JSON.stringify(root.dataset.theme === "dark" ? "light" : "dark"));
     show();
   });
-  // Pages that the server writes show times in this zone from the next page on (aicleaner_site/viewer_zone.py).
+  // The admin shows times in this zone (aicleaner_site/viewer_zone.py).
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   document.cookie = `aicleaner_zone=${encodeURIComponent(zone)}; path=/; max-age=31536000; samesite=lax`;
 })();

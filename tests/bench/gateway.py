@@ -11,18 +11,29 @@ from pathlib import Path
 
 import aiohttp
 import psutil
+import redis
 
 from aicleaner_site.valkey import ValkeyServer
 from tests.bench import Row, cpu_s
+from tests.inference.gateways import hand_over
 from tests.inference.serving import Server
 from tests.product import free_ports, wait_for
 
 N_REQUESTS = 4000
+PROFILE = {
+    "name": "bench",
+    "options": {"num_ctx": 2048, "num_predict": 512, "temperature": 0.1, "top_p": 0.9, "num_thread": 4},
+    "max_threads": 4,
+    "parallel": 64,
+    "cache": False,
+    "memory_bytes": 2**40,
+}
 BODY = {"model": "m", "prompt": "Room: kitchen. Seen: crumbs on the floor.", "stream": False}
 # An engine that answers at once, and a proxy that only passes on (the floor: raw uvicorn and aiohttp).
 UPSTREAM = """
 BODY = b'{"model":"m","response":"x","done":true,"done_reason":"stop","total_duration":1000,"load_duration":1,' \\
-       b'"prompt_eval_count":9,"prompt_eval_duration":10,"eval_count":5,"eval_duration":100,"version":"1"}'
+       b'"prompt_eval_count":9,"prompt_eval_duration":10,"eval_count":5,"eval_duration":100,"version":"1",' \\
+       b'"models":[{"name":"m:latest","digest":"d","size":1}]}'
 async def app(scope, receive, send):
     if scope["type"] != "http": return
     while (await receive()).get("more_body"): pass
@@ -135,6 +146,18 @@ def run() -> Iterator[Row]:
                     "ms",
                     note=f"floor {floor_median:.2f}, direct {direct:.2f}",
                 )
+            with redis.from_url(valkey.url) as store:
+                for what, changes, reach in (
+                    ("with a profile's options and limits", {}, 0.35),
+                    ("cache hit", {"cache": True}, 0.25),
+                ):
+                    assert hand_over(store, {**PROFILE, **changes}) == "ok"
+                    cpu, median = measure(gateway.url, ours, 16)
+                    yield Row(
+                        f"gateway, concurrency 16, {what}", cpu, "CPU-ms", reach, f"median {median:.2f} ms"
+                    )
+                    floor_cpu, _ = measure(floor.url, its, 16)
+                    yield Row("floor again", floor_cpu, "CPU-ms")
             if find_spec("litellm") is None:
                 yield Row(
                     "LiteLLM", float("nan"), "CPU-ms", note="not installed; 11 to 18 in architecture.md"

@@ -38,9 +38,17 @@ def byte_letters() -> dict[int, str]:
 
 
 def write_chain(
-    path: Path, pieces: list[bytes], *, template: str = TEMPLATE, loop: bool = False, embedding: bool = False
+    path: Path,
+    pieces: list[bytes],
+    *,
+    template: str = TEMPLATE,
+    loop: bool = False,
+    embedding: bool = False,
+    bos: bool = False,
 ) -> Path:
-    """A model that says `pieces` (one token each) and ends, or (`loop`) says them for ever."""
+    """A model that says `pieces` (one token each) and ends, or (`loop`) says them for ever.
+
+    `bos`: its tokenizer puts token 0 before each text."""
     letters = byte_letters()
     tokens = [
         *SPECIALS,
@@ -83,7 +91,7 @@ def write_chain(
     writer.add_token_merges(["t h"])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
-    writer.add_add_bos_token(False)
+    writer.add_add_bos_token(bos)
     writer.add_chat_template(template)
     if embedding:
         writer.add_pooling_type(gguf.PoolingType.MEAN)

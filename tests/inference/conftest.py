@@ -1,10 +1,13 @@
 """The real engine with the sample model and with models that say a script."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
+from aicleaner_site.valkey import ValkeyServer
 from inference.sample_model.evaluate import FILE as SAMPLE
 from tests.inference import chain_model
 from tests.inference.serving import Server
@@ -19,7 +22,8 @@ SCRIPT = [
 def chain_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("chains")
     tool = b'<tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}}</tool_call>'
-    think = [b"<think>", b"first I ", b"check the lamp", b"</think>", b"It was ", b"on."]
+    think = [b"<think>", b"first ", b"I ", b"check ", b"the ", b"lamp", b"</think>", b"It ", b"was ", b"on."]
+    accent, words = "é".encode(), [f"word{number} ".encode() for number in range(50)]
     house = "🏠".encode()
     return {
         "tiny-script": chain_model.write_chain(folder / "script.gguf", SCRIPT),
@@ -31,8 +35,12 @@ def chain_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             folder / "tool.gguf", [tool], template=chain_model.TOOL_TEMPLATE
         ),
         "tiny-utf8": chain_model.write_chain(
-            folder / "utf8.gguf", [b"caf", house[:1], house[1:2], house[2:3], house[3:4], b" ok"]
+            folder / "utf8.gguf",
+            [b"caf", accent[:1], accent[1:], b" ", house[:1], house[1:2], house[2:3], house[3:], b" ok"],
         ),
+        "tiny-badutf8": chain_model.write_chain(folder / "badutf8.gguf", [b"abc", b"\xff", b"x"]),
+        "tiny-long": chain_model.write_chain(folder / "long.gguf", words, loop=True),
+        "tiny-bos": chain_model.write_chain(folder / "bos.gguf", SCRIPT, bos=True),
         "tiny-embed": chain_model.write_chain(folder / "embed.gguf", SCRIPT, embedding=True),
     }
 
@@ -47,3 +55,23 @@ def engine(tmp_path_factory: pytest.TempPathFactory, chain_models: dict[str, Pat
         "inference.engine", "--models", str(models), "--max-loaded", "3", "--max-queue", "4", *arguments
     ) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def empty_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server("inference.engine", "--models", str(tmp_path_factory.mktemp("no-models"))) as server:
+        yield server
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[ValkeyServer]:
+    """One for this test alone: profiles of one must not reach the next."""
+    folder = Path(tempfile.mkdtemp(prefix="aic-v-"))
+    with ValkeyServer(folder / "v.sock") as server:
+        yield server
+
+
+@pytest.fixture
+def own_store(own_valkey: ValkeyServer) -> Iterator[redis.Redis]:
+    with redis.from_url(own_valkey.url) as client:
+        yield client

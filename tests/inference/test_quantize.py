@@ -10,6 +10,7 @@ import pytest
 from gguf import GGMLQuantizationType
 
 from inference.gguf_tools.quantize import QuantizeError, quantize_file, quantize_rows, use_more_bits
+from tests.inference.layered_model import write_layers
 
 FOLDER = Path(__file__).with_name("quantization")
 SOURCE = FOLDER / "tiny-ref-F16.gguf"
@@ -26,6 +27,47 @@ def test_every_tensor_is_byte_for_byte_ollama_s(to: str, tmp_path: Path) -> None
     }
     assert found == {each["name"]: (each["type"], each["sha256"]) for each in expected["tensors"]}
     assert reader.fields["general.file_type"].contents() == expected["file_type"]
+
+
+LAYERS = {"16-layers": (16, 256, True), "5-layers-odd-ffn": (5, 288, False)}
+
+
+@pytest.mark.parametrize("to", ["q8_0", "q4_K_S", "q4_K_M"])
+@pytest.mark.parametrize("model", LAYERS)
+def test_every_tensor_is_byte_for_byte_llama_cpp_s(model: str, to: str, tmp_path: Path) -> None:
+    """layers.json holds what llama_model_quantize of llama.cpp v0.5.0 made of the same file: the tensors' types, and the
+    SHA-256 of their SHA-256s in order of their names."""
+    n_layers, ffn, has_output = LAYERS[model]
+    source = write_layers(tmp_path / "source.gguf", n_layers, ffn, has_output=has_output)
+    quantize_file(source, tmp_path / "out.gguf", to)
+    expected = json.loads((FOLDER / "layers.json").read_text())[model][to]
+    tensors = sorted(gguf.GGUFReader(tmp_path / "out.gguf").tensors, key=lambda each: each.name)
+    others: dict[str, list[str]] = {}
+    for each in tensors:
+        if each.tensor_type.name not in {"F32", expected["most"]}:
+            others.setdefault(each.tensor_type.name, []).append(each.name)
+    assert others == expected["others"]
+    sums = "".join(hashlib.sha256(each.data.tobytes()).hexdigest() for each in tensors)
+    assert hashlib.sha256(sums.encode()).hexdigest() == expected["sha256"]
+
+
+@pytest.mark.parametrize("kind", [GGMLQuantizationType.F32, GGMLQuantizationType.BF16])
+def test_other_sources_are_quantized_from_their_own_values(
+    kind: GGMLQuantizationType, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(5).normal(size=(3, 256)).astype(np.float32)
+    raw = gguf.quants.quantize(values, kind)
+    writer = gguf.GGUFWriter(tmp_path / "in.gguf", "llama")
+    writer.add_block_count(1)
+    writer.add_tensor("blk.0.attn_q.weight", raw, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    quantize_file(tmp_path / "in.gguf", tmp_path / "out.gguf", "q8_0")
+    (tensor,) = gguf.GGUFReader(tmp_path / "out.gguf").tensors
+    expected = gguf.quants.quantize(gguf.quants.dequantize(raw, kind), GGMLQuantizationType.Q8_0)
+    assert tensor.data.tobytes() == expected.tobytes()
 
 
 def test_f16_of_an_f16_file_keeps_every_byte_of_every_tensor(tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,7 +16,7 @@ from monitoring.readers.cpu import Cpu
 from monitoring.readers.disks import Disks
 from monitoring.readers.memory import Memory
 from monitoring.readers.network import Network
-from monitoring.readers.nvidia import Nvidia
+from monitoring.readers.other_gpus import OtherGpus
 from monitoring.readers.pressure import Pressure
 from monitoring.readers.processes import Processes
 from monitoring.readers.temperatures import Temperatures
@@ -115,17 +113,33 @@ def write(folder: Path, **files: object) -> None:
 def test_an_amd_card_is_read_from_sysfs_and_what_is_missing_is_named(tmp_path: Path) -> None:
     card = tmp_path / "sys/class/drm/card0/device"
     write(card, vendor="0x1002", device="0x744c", gpu_busy_percent=37, mem_info_vram_used=2**30)
-    write(card, mem_info_vram_total=24 * 2**30)
-    write(card / "hwmon/hwmon3", power1_average=87_000_000, temp1_input=54_000, freq1_input=2_300_000_000)
+    write(card, mem_info_vram_total=24 * 2**30, mem_info_gtt_used=2**20, mem_info_gtt_total=2**34)
+    write(card, mem_busy_percent="busy")
+    hwmon = card / "hwmon/hwmon3"
+    write(hwmon, power1_input=87_000_000, temp1_input=54_000, temp2_input=66_000, freq1_input=2_300_000_000)
+    (hwmon / "fan1_input").mkdir()  # what can't be read for another reason than being away
     write(tmp_path / "sys/class/drm/card1/device", vendor="0x8086")  # an Intel card is not ours
     reading = Amd(roots(tmp_path)).read(0.0)
-    assert reading.values["gpu_util_percent{gpu=100}"] == 37
-    assert reading.values["gpu_power_w{gpu=100}"] == 87
-    assert reading.values["gpu_temperature_celsius{gpu=100}"] == 54
-    assert reading.values["gpu_clock_mhz{gpu=100}"] == 2300
-    assert reading.values["gpu_power_limit_w{gpu=100}"] is None
-    (gpu,) = reading.state["amd"]["gpus"]
-    assert gpu["missing"]["power_limit_w"] == "not offered by the driver"
+    values = {name.removesuffix("{gpu=100}"): value for name, value in reading.values.items()}
+    assert {name: value for name, value in values.items() if value is not None} == {
+        "gpu_util_percent": 37,
+        "gpu_memory_used_bytes": 2**30,
+        "gpu_memory_total_bytes": 24 * 2**30,
+        "gpu_gtt_used_bytes": 2**20,
+        "gpu_gtt_total_bytes": 2**34,
+        "gpu_power_w": 87,
+        "gpu_temperature_celsius": 54,
+        "gpu_hotspot_temperature_celsius": 66,
+        "gpu_clock_mhz": 2300,
+    }
+    (gpu,) = reading.state["gpus:amd"]["gpus"]
+    assert gpu["missing"] == {
+        "memory_busy_percent": "mem_busy_percent holds no number",
+        "power_limit_w": "not offered by the driver for this card",
+        "memory_temperature_celsius": "not offered by the driver for this card",
+        "memory_clock_mhz": "not offered by the driver for this card",
+        "fan_rpm": "fan1_input can't be read: Is a directory",
+    }
 
 
 def test_a_sleeping_amd_card_is_not_asked(tmp_path: Path) -> None:
@@ -134,7 +148,15 @@ def test_a_sleeping_amd_card_is_not_asked(tmp_path: Path) -> None:
     write(card / "power", runtime_status="suspended")
     reading = Amd(roots(tmp_path)).read(0.0)
     assert reading.values["gpu_util_percent{gpu=100}"] is None
-    assert "sleeps" in reading.state["amd"]["gpus"][0]["missing"]["util_percent"]
+    assert "sleeps" in reading.state["gpus:amd"]["gpus"][0]["missing"]["util_percent"]
+
+
+def test_a_gpu_without_a_reader_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "sys/class/drm/card0/device", vendor="0x8086")
+    write(tmp_path / "sys/class/drm/card1/device", uevent="DRIVER=asahi\nOF_NAME=gpu")
+    write(tmp_path / "sys/class/drm/card2/device", vendor="0x1002")
+    reason = OtherGpus(roots(tmp_path)).read(0.0).state["gpus:other"]["reason"]
+    assert reason == "Apple GPU: there is no reader for it; Intel GPU: there is no reader for it"
 
 
 def test_sensors_have_names_and_nvme_is_asked_once_a_minute(tmp_path: Path) -> None:
@@ -150,117 +172,6 @@ def test_sensors_have_names_and_nvme_is_asked_once_a_minute(tmp_path: Path) -> N
     write(nvme, temp1_input=60_000)
     assert reader.read(30.0).values["temperature_celsius{sensor=nvme}"] == 38.0
     assert reader.read(61.0).values["temperature_celsius{sensor=nvme}"] == 60.0
-
-
-class NvmlError(Exception):
-    def __init__(self, value: int) -> None:
-        super().__init__(f"code {value}")
-        self.value = value
-
-
-class Nvml:
-    """Answers as the NVML of one card would, laid down by hand after NVML's documentation (no card could be recorded yet)."""
-
-    NVMLError = NvmlError
-    NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NO_PERMISSION = 3, 4
-    NVML_ERROR_UNINITIALIZED, NVML_ERROR_GPU_IS_LOST = 1, 15
-    NVML_TEMPERATURE_GPU, NVML_CLOCK_GRAPHICS, NVML_CLOCK_MEM = 0, 0, 2
-
-    def __init__(self, **changed: Any) -> None:
-        self.asked: list[str] = []
-        self.n_init = 0
-        self.answers: dict[str, Any] = {
-            "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=91, memory=63),
-            "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=8 * 2**30, total=12 * 2**30),
-            "nvmlDeviceGetPowerUsage": 196_000,
-            "nvmlDeviceGetTotalEnergyConsumption": 5_000_000,
-            "nvmlDeviceGetEnforcedPowerLimit": 200_000,
-            "nvmlDeviceGetTemperature": 74,
-            "nvmlDeviceGetClockInfo": 2_475,
-            "nvmlDeviceGetFanSpeed_v2": NvmlError(3),
-            "nvmlDeviceGetCurrentClocksEventReasons": 0x4 | 0x40,
-            "nvmlDeviceGetPerformanceState": 2,
-            "nvmlDeviceGetName": "NVIDIA GeForce RTX 4070",
-            "nvmlDeviceGetUUID": "GPU-1",
-            "nvmlDeviceGetCurrPcieLinkGeneration": 4,
-            "nvmlDeviceGetCurrPcieLinkWidth": 16,
-            "nvmlDeviceGetComputeRunningProcesses": [SimpleNamespace(pid=4711, usedGpuMemory=None)],
-            **changed,
-        }
-
-    def nvmlInit(self) -> None:  # noqa: N802
-        self.n_init += 1
-
-    def nvmlShutdown(self) -> None:  # noqa: N802
-        pass
-
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        return 1
-
-    def nvmlDeviceGetHandleByIndex(self, number: int) -> int:  # noqa: N802
-        return number
-
-    def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
-        return "580.65"
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in self.answers:
-            raise AttributeError(name)
-
-        def ask(*_: Any) -> Any:
-            self.asked.append(name)
-            answer = self.answers[name]
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-
-        return ask
-
-
-def test_an_nvidia_card_is_read_and_an_unsupported_call_is_not_repeated(tmp_path: Path) -> None:
-    nvml = Nvml()
-    reader = Nvidia(roots(tmp_path), nvml)
-    reading = reader.read(100.0)
-    assert reading.values["gpu_util_percent{gpu=0}"] == 91
-    assert reading.values["gpu_power_w{gpu=0}"] == 196
-    assert reading.values["gpu_power_limit_w{gpu=0}"] == 200
-    assert reading.values["gpu_fan_percent{gpu=0}"] is None
-    (gpu,) = reading.state["nvidia"]["gpus"]
-    assert gpu["throttle"] == ["power cap", "hardware thermal"]
-    assert gpu["processes"] == [{"pid": 4711, "memory_bytes": None}]
-    reader.read(101.0)
-    assert nvml.asked.count("nvmlDeviceGetFanSpeed_v2") == 1
-    assert nvml.asked.count("nvmlDeviceGetEnforcedPowerLimit") == 1  # slow tier
-    reader.read(161.0)
-    assert nvml.asked.count("nvmlDeviceGetEnforcedPowerLimit") == 2
-
-
-def test_a_lost_nvidia_driver_is_said_and_found_again(tmp_path: Path) -> None:
-    nvml = Nvml()
-    reader = Nvidia(roots(tmp_path), nvml)
-    reader.read(100.0)
-    nvml.answers["nvmlDeviceGetUtilizationRates"] = NvmlError(15)
-    lost = reader.read(101.0)
-    assert "lost" in lost.state["nvidia"]["reason"]
-    assert lost.values == {}
-    nvml.answers["nvmlDeviceGetUtilizationRates"] = SimpleNamespace(gpu=1, memory=1)
-    assert reader.read(102.0).values == {}
-    assert reader.read(161.0).values["gpu_util_percent{gpu=0}"] == 1
-    assert nvml.n_init == 2
-
-
-def test_a_sleeping_nvidia_card_is_not_woken(tmp_path: Path) -> None:
-    device = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
-    write(device, vendor="0x10de", **{"class": "0x030000"})
-    write(device / "power", runtime_status="suspended")
-    nvml = Nvml()
-    reading = Nvidia(roots(tmp_path), nvml).read(100.0)
-    assert nvml.n_init == 0
-    assert "sleeps" in reading.state["nvidia"]["reason"]
-
-
-def test_without_a_driver_the_reason_is_said(tmp_path: Path) -> None:
-    assert "NVIDIA" in Nvidia(roots(tmp_path)).read(100.0).state["nvidia"]["reason"]
 
 
 @given(st.lists(st.integers(0, 10**12), min_size=2), st.integers(1, 5))

@@ -5,13 +5,15 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from hypothesis import given
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from monitoring import selectors, services
 from monitoring.models import Chunk, Journal, Rollup, Series
-from monitoring.services import SampleWriter
+from monitoring.services import HOUR, SampleWriter
 from monitoring.store.packing import KEPT_BITS, pack, unpack
 from monitoring.store.rollups import CHUNK_S, Buckets
 
@@ -121,7 +123,7 @@ def test_packing_that_fails_in_the_middle_leaves_the_journal(monkeypatch: pytest
 
     monkeypatch.setattr(services, "_roll_up", fail)
     with pytest.raises(OSError, match="disk full"):
-        services.pack_journal(before=START + CHUNK_S)
+        services.pack_journal(host="box", open_block=START + CHUNK_S)
     assert Journal.objects.count() == 20
     assert Chunk.objects.count() == 0
 
@@ -137,16 +139,96 @@ def test_a_second_written_twice_counts_once() -> None:
 @pytest.mark.django_db
 def test_each_tier_is_kept_for_its_time() -> None:
     write_samples(2 * CHUNK_S)
-    services.pack_journal(before=START + 2 * CHUNK_S)
+    services.pack_journal(host="box", open_block=START + 2 * CHUNK_S)
     day = 24 * 3600
-    services.delete_old_samples(now=START + 3 * day, retention_s=7 * day)
+    services.delete_old_samples(host="box", now=START + 3 * day, retention_s=7 * day)
     assert Chunk.objects.count() == 0
     assert Rollup.objects.filter(tier=10).exists()
-    services.delete_old_samples(now=START + 9 * day, retention_s=7 * day)
+    services.delete_old_samples(host="box", now=START + 9 * day, retention_s=7 * day)
     assert not Rollup.objects.filter(tier=10).exists()
     assert Rollup.objects.filter(tier=60).exists()
-    services.delete_old_samples(now=START + 500 * day, retention_s=7 * day)
+    services.delete_old_samples(host="box", now=START + 500 * day, retention_s=7 * day)
     assert Rollup.objects.count() == 0
+
+
+@pytest.mark.django_db
+def test_two_hosts_share_a_database_and_neither_touches_the_other_s_seconds() -> None:
+    one, other = SampleWriter("one", 168), SampleWriter("other", 168)
+    for second in range(START, START + CHUNK_S + 10):
+        one.write(second, {"a": 1.0})
+        other.write(second, {"a": 2.0})
+    for host, value in (("one", 1.0), ("other", 2.0)):
+        for tier in (1, 10):
+            answer = selectors.query(host, ["a"], START, START + CHUNK_S + 10, tier=tier).series["a"]
+            assert answer.count.sum() == CHUNK_S + 10
+            assert set(answer.mean) == {value}
+    assert Journal.objects.filter(host="one").count() == Journal.objects.filter(host="other").count() == 10
+    services.delete_old_samples(host="one", now=START + 500 * 86_400, retention_s=HOUR)
+    assert not Chunk.objects.filter(series__host="one").exists()
+    assert Chunk.objects.filter(series__host="other").exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("leap_s", [-86_400, -3600, -100, -1, 100, 3600, 86_400 * 400])
+def test_a_clock_that_leaps_and_comes_back_loses_and_doubles_nothing(leap_s: int) -> None:
+    times = [*range(START, START + 320)]
+    times += [each + leap_s for each in range(START + 320, START + 340)]  # the clock is wrong for a while
+    times += [*range(START + 340, START + 700)]
+    writer = SampleWriter("box", 168)
+    for second in times:
+        writer.write(second, {"a": 5.0})
+    writer.write(START + 10_000, {"a": 5.0})
+    wanted = {each for each in times if START <= each < START + 3600}
+    answers = {tier: selectors.query("box", ["a"], START, START + 3600, tier=tier) for tier in (1, 10, 60)}
+    for tier, answer in answers.items():
+        assert answer.series["a"].count.sum() == len(wanted), tier
+        assert set(answer.series["a"].mean[answer.series["a"].count > 0]) == {5.0}
+    assert Journal.objects.count() == 1
+
+
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(spans=st.lists(st.tuples(st.integers(0, 1500), st.integers(1, 80)), min_size=1, max_size=6))
+@pytest.mark.django_db
+def test_whatever_the_clock_does_each_second_counts_once(spans: list[tuple[int, int]]) -> None:
+    Journal.objects.all().delete()
+    Series.objects.all().delete()
+    writer = SampleWriter("box", 168)
+    written = [START + begin + n for begin, length in spans for n in range(length)]
+    for second in written:
+        writer.write(second, {"a": 1.0})
+    writer.write(START + 7200, {"a": 1.0})
+    for tier in (1, 10, 60):
+        answer = selectors.query("box", ["a"], START, START + 3600, tier=tier)
+        assert answer.series["a"].count.sum() == len(set(written))
+
+
+@pytest.mark.django_db
+def test_a_clock_that_leaps_ahead_does_not_cost_the_history() -> None:
+    writer = write_samples(CHUNK_S + 5)
+    ahead = START + 1000 * 86_400
+    write_samples(3, writer, ahead)
+    assert Chunk.objects.filter(start=START).exists()
+    write_samples(services.STEADY_S + CHUNK_S + 1, writer, ahead + 3)  # it runs on evenly: it is right
+    assert not Chunk.objects.filter(start=START).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_journal_of_an_older_data_folder_comes_along() -> None:
+    executor = MigrationExecutor(connection)
+    old = executor.loader.project_state([("monitoring", "0001_series_store")]).apps
+    executor.migrate([("monitoring", "0001_series_store")])
+    series = old.get_model("monitoring", "Series").objects.create(host="box", name="a")
+    data = np.array([series.id], np.uint32).tobytes() + np.array([7.0]).tobytes()
+    old.get_model("monitoring", "Journal").objects.create(at=START, data=data)
+    executor = MigrationExecutor(connection)
+    executor.migrate(executor.loader.graph.leaf_nodes("monitoring"))
+    assert selectors.query("box", ["a"], START, START + 1, tier=1).series["a"].mean[0] == 7.0
+
+
+@pytest.mark.django_db
+def test_a_name_longer_than_the_column_is_cut_and_kept() -> None:
+    SampleWriter("box", 168).write(START, {"x" * 300: 1.0})
+    assert Series.objects.get().name == "x" * services.MAX_NAME
 
 
 @pytest.mark.django_db

@@ -54,6 +54,6 @@ def test_every_problem_of_a_file_is_told_at_once() -> None:
 
 def test_keys_that_nothing_acts_on_are_named() -> None:
     config = parse_config(
-        "performance_optimization: {caching: {cache_ttl_minutes: 9}, monitoring: {metrics_retention_hours: 9}}"
+        "performance_optimization: {advanced: {prompt_optimization: true}, monitoring: {metrics_retention_hours: 9}}"
     )
-    assert unused_keys(config) == ["performance_optimization.caching.cache_ttl_minutes"]
+    assert unused_keys(config) == ["performance_optimization.advanced.prompt_optimization"]

@@ -86,3 +86,20 @@ def test_a_full_disk_is_told_before_anything_is_written(monkeypatch: pytest.Monk
     monkeypatch.setattr(preflight, "FREE_BYTES_NEEDED", 2**62)
     with pytest.raises(preflight.CannotStartError, match="is full"):
         preflight.check_free_space()
+
+
+@pytest.mark.parametrize(
+    ("variable", "host", "what"),
+    [
+        ("AICLEANER_GATEWAY_PORT", "127.0.0.1", "gateway"),
+        ("AICLEANER_GATEWAY_PORT", "0.0.0.0", "gateway"),
+        ("AICLEANER_GATEWAY_PORT", "http://localhost", "gateway"),
+        ("AICLEANER_ENGINE_PORT", "127.0.0.1", "embedded engine"),
+    ],
+)
+def test_an_ollama_host_that_is_this_product_is_refused(
+    tmp_path: Path, variable: str, host: str, what: str
+) -> None:
+    (port,) = free_ports(1)
+    said = up(tmp_path, **{variable: str(port), "OLLAMA_HOST": f"{host}:{port}"})
+    assert f":{port}, which is this product's own {what}: unset it, or set it to" in said

@@ -1,4 +1,4 @@
-"""Server-written pages follow the viewer's zone, and no cookie can break them."""
+"""The admin follows the viewer's zone, and no cookie can break it."""
 
 from zoneinfo import ZoneInfo
 
@@ -9,8 +9,9 @@ from django.utils import timezone
 from aicleaner_site.viewer_zone import COOKIE, viewer_zone
 
 
-def zone_of(cookie: str | None) -> str:
+def zone_of(cookie: str | None, path: str = "/admin/auth/user/") -> str:
     request = HttpRequest()
+    request.path = path
     if cookie is not None:
         request.COOKIES[COOKIE] = cookie
     answer = viewer_zone(lambda request: HttpResponse(timezone.get_current_timezone_name()))(request)
@@ -20,6 +21,7 @@ def zone_of(cookie: str | None) -> str:
 
 def test_the_cookie_names_the_zone_of_this_answer_only() -> None:
     assert zone_of("Europe%2FBerlin") == "Europe/Berlin"
+    assert zone_of("Europe%2FBerlin", path="/alerts/") == "UTC"  # its pages leave the zone to the browser
     assert timezone.get_current_timezone() == ZoneInfo("UTC")
 
 
@@ -28,6 +30,7 @@ async def test_asynchronous_views_have_it_too() -> None:
         return HttpResponse(timezone.get_current_timezone_name())
 
     request = HttpRequest()
+    request.path = "/admin/"
     request.COOKIES[COOKIE] = "Asia%2FTokyo"
     answer = viewer_zone(view)(request)
     assert not isinstance(answer, HttpResponse)

@@ -38,6 +38,7 @@ class Command(BaseCommand):
     def handle(self, *args: object, wait: float, **options: Any) -> None:
         started = time.monotonic()
         try:
+            preflight.check_ollama_host()
             preflight.make_folders()
             preflight.check_free_space()
             lock = preflight.take_lock()

@@ -8,9 +8,12 @@ import redis
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from monitoring.alerts.loop import AlertLoop
 from monitoring.collector import Outlet, Sampler, run
 from monitoring.readers import READERS, Roots
-from monitoring.services import SampleWriter, record_event
+from monitoring.services import SampleWriter
+
+FIRST_S = 10.0  # a driver that starts takes seconds
 
 
 class Command(BaseCommand):
@@ -36,17 +39,13 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda found, _: ending.append(found))
         valkey = redis.from_url(settings.VALKEY_URL, socket_timeout=2, socket_connect_timeout=2)
-        outlet = Outlet(valkey, lambda: self._writer())
-        run(sampler, outlet, lambda: bool(ending))
+        outlet = Outlet(valkey, lambda: SampleWriter(settings.HOST_NAME, settings.METRICS_RETENTION_HOURS))
+        run(sampler, outlet, AlertLoop(settings.HOST_NAME), lambda: bool(ending))
         sampler.close()
-
-    def _writer(self) -> SampleWriter:
-        writer = SampleWriter(settings.HOST_NAME, settings.METRICS_RETENTION_HOURS)
-        record_event(host=settings.HOST_NAME, at=time.time(), kind="collector", text="collector started")
-        return writer
 
     def _print_one(self, sampler: Sampler, *, as_json: bool) -> None:
         sampler.sample(time.time(), time.monotonic())
+        sampler.wait_for_first(FIRST_S)
         time.sleep(1)
         sample = sampler.sample(time.time(), time.monotonic())
         sampler.close()

@@ -86,6 +86,7 @@ if (!$("span").value) $("span").value = "900";
 $("span").addEventListener("change", () => { localStorage.setItem("span", $("span").value); showSpan(); });
 new MutationObserver(() => charts.rebuild()).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
 document.addEventListener("visibilitychange", draw);
+document.addEventListener("news-event", ({ detail }) => lane.add([detail.data.event]));
 document.addEventListener("pointerdown", (event) => { if (!event.target.closest(".plot, .lane")) lane.choose(null); });
 showSpan();
 fill().finally(() => listen({ onSample, onState }));

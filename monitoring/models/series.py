@@ -18,16 +18,18 @@ class Series(models.Model):
 
 
 class Journal(models.Model):
-    """One second of all series, until its chunk is packed: a crash loses a second, not a chunk."""
+    """One second of all series of one host, until its chunk is packed: a crash loses a second, not a chunk."""
 
-    at = models.BigIntegerField(primary_key=True)  # whole seconds since 1970, UTC
+    host = models.CharField(max_length=100)
+    at = models.BigIntegerField()  # whole seconds since 1970, UTC
     data = models.BinaryField()  # uint32 series ids, then float64 values
 
     class Meta:
         verbose_name = "journal row"
+        constraints = (models.UniqueConstraint(fields=("host", "at"), name="journal_of_host"),)
 
     def __str__(self) -> str:
-        return str(self.at)
+        return f"{self.host} {self.at}"
 
 
 class Chunk(models.Model):

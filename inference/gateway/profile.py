@@ -1,0 +1,258 @@
+"""The profile in use: what it adds to a request, what it holds it to, and how many requests run at a time.
+
+Profiles come ready for use from the console over Valkey (tuning/services.py): a key that is read at the start, and a
+channel that tells of each change. docs/profiles.md says what each field does to which API."""
+
+import asyncio
+import json
+import logging
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+KEY, CHANNEL = "aicleaner:profiles", "aicleaner:profiles:changed"
+CONFIRM = "aicleaner:profiles:confirmed:"  # and the serial: a list that each gateway adds its word to
+CONFIRM_KEPT_S = 60
+READ_AGAIN_S = 10.0  # a channel that died silently costs this long at most
+log = logging.getLogger("inference.gateway")
+
+# What concerns the loading of a model; the rest concerns one answer.
+LOADING = frozenset({"num_ctx", "num_batch", "num_thread", "num_gpu"})
+# Path -> what the API calls Ollama's options. An API without a name for an option doesn't take it there.
+SAMPLING = {
+    "/v1/chat/completions": {"temperature": "temperature", "top_p": "top_p", "num_predict": "max_tokens"},
+    "/v1/completions": {"temperature": "temperature", "top_p": "top_p", "num_predict": "max_tokens"},
+    "/v1/responses": {"temperature": "temperature", "top_p": "top_p", "num_predict": "max_output_tokens"},
+    "/v1/messages": {"temperature": "temperature", "top_p": "top_p", "num_predict": "max_tokens"},
+    "/v1/embeddings": {},
+}
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make one each time
+EMBEDDING = frozenset({"/api/embed", "/api/embeddings"})
+
+
+class UnknownProfileError(Exception):
+    pass
+
+
+class TooManyWaitingError(Exception):
+    """In Ollama's words, since clients know them."""
+
+    def __str__(self) -> str:
+        return "server busy, please try again.  maximum pending requests exceeded"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """`options` in Ollama's names; None: no limit, or left to the gateway's own settings."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    max_threads: int | None = None
+    gpu: bool = True
+    parallel: int | None = None
+    cache: bool | None = None  # None: only what can be repeated
+    cache_ttl_s: float | None = None
+    memory_bytes: int | None = None
+    vram_bytes: int | None = None
+
+
+NONE = Profile("none")
+
+
+class Profiles:
+    """The active profile and all by name. `on_change` is called after each change."""
+
+    def __init__(self, valkey_url: str, on_change: Callable[[], None]) -> None:
+        self.client = redis.asyncio.from_url(valkey_url, socket_connect_timeout=5)
+        self.active = NONE
+        self.by_name: dict[str, Profile] = {}
+        self._on_change = on_change
+        self._away = False
+
+    def choose(self, name: str) -> Profile:
+        """That of a name, the active one without. Raises UnknownProfileError."""
+        if not name:
+            return self.active
+        if name == NONE.name:
+            return NONE
+        if name == self.active.name:
+            return self.active
+        try:
+            return self.by_name[name]
+        except KeyError:
+            known = ", ".join(sorted(self.by_name)) or "none is known"
+            raise UnknownProfileError(
+                f"x-aicleaner-profile: profile {name[:100]!r} not found; known: {known}"
+            ) from None
+
+    async def run(self) -> None:
+        """Follow the changes for as long as the gateway runs; while Valkey is away, the last known state stays."""
+        while True:
+            try:
+                async with self.client.pubsub(ignore_subscribe_messages=True) as pubsub:
+                    await pubsub.subscribe(CHANNEL)
+                    await self.read_key()
+                    while True:
+                        message = await pubsub.get_message(timeout=READ_AGAIN_S)
+                        if message is None:
+                            await self.read_key()
+                        else:
+                            await self._changed(message["data"])
+            except (RedisError, OSError) as error:
+                if not self._away:
+                    log.warning("profiles: Valkey is away (%s); %s stays in use", error, self.active.name)
+                self._away = True
+            await asyncio.sleep(0.5)
+
+    async def read_key(self) -> None:
+        """Raises RedisError."""
+        raw = await self.client.get(KEY)
+        self._away = False
+        if raw is not None:
+            try:
+                self.take(json.loads(raw))
+            except (ValueError, TypeError, KeyError, AttributeError):
+                log.exception("%s holds no profiles; what was in use stays", KEY)
+
+    async def _changed(self, raw: bytes) -> None:
+        """A change and its confirmation, which the person who made it waits for."""
+        serial, word = "", "ok"
+        try:
+            state = json.loads(raw)
+            serial = str(state["serial"])
+            self.take(state)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            log.exception("%s told no profiles; what was in use stays", CHANNEL)
+            word = f"the gateway can't read the profile: {error!r}"
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.lpush(CONFIRM + serial, word)
+        pipeline.expire(CONFIRM + serial, CONFIRM_KEPT_S)
+        await pipeline.execute()
+
+    def take(self, state: dict[str, Any]) -> None:
+        """Put `{"active": {...} or None, "profiles": [{...}]}` to use, whole or not at all (TypeError, KeyError)."""
+        active = NONE if state["active"] is None else Profile(**state["active"])
+        by_name = {each["name"]: Profile(**each) for each in state["profiles"]}
+        changed = active != self.active
+        self.active, self.by_name = active, by_name
+        if changed:
+            log.info("profile in use: %s", active.name)
+        self._on_change()
+
+
+def fill(profile: Profile, path: str, values: dict[str, Any], *, one_thread: bool = False) -> dict[str, Any]:
+    """Fields to set in the request `values`: the profile's options where the request leaves them open, and its limits.
+
+    Empty: nothing to do. `one_thread`: the engine runs this model on a single thread, which a profile doesn't raise.
+    A request whose options are not as they should be is left to the engine to refuse."""
+    own = values.get("options")
+    if own is None:
+        own = {}
+    if not isinstance(own, dict):
+        return {}
+    names = SAMPLING.get(path)
+    fields: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for name, value in profile.options.items():
+        if name not in LOADING and (names is not None or path in EMBEDDING):
+            target = (names or {}).get(name)
+            if target is not None and values.get(target) is None:
+                fields[target] = value
+        elif own.get(name) is None and not (one_thread and name == "num_thread"):
+            options[name] = value
+    if "max_tokens" in fields and isinstance(values.get("max_completion_tokens"), int):
+        fields["max_tokens"] = values["max_completion_tokens"]  # Ollama doesn't know the newer name
+    threads = own.get("num_thread")
+    if profile.max_threads is not None and isinstance(threads, int | float) and threads > profile.max_threads:
+        options["num_thread"] = profile.max_threads
+    if not profile.gpu and own.get("num_gpu") != 0:
+        options["num_gpu"] = 0
+    if options:
+        fields["options"] = {**own, **options}
+    return fields
+
+
+def splice(body: bytes, values: dict[str, Any], fields: dict[str, Any]) -> bytes:
+    """`body`, the JSON of `values`, with `fields` set: put at its end, where the later of two equal names counts (for
+    Go's decoder as for Python's), so that a picture in it isn't written anew."""
+    text = body.rstrip(b" \t\r\n")
+    if not (text.startswith(b"{") and text.endswith(b"}")):
+        return json.dumps({**values, **fields}).encode()
+    added = _encode(fields).encode()[1:]
+    return b"".join((text[:-1], b"," if values else b"", added))
+
+
+def loading_options(fields: dict[str, Any]) -> list[str]:
+    return sorted(LOADING & fields.get("options", {}).keys())
+
+
+class Gate:
+    """Lets so many requests of a model run at a time as the limit says; the others wait in the order they came."""
+
+    def __init__(self, max_waiting: int) -> None:
+        self.max_waiting, self.n_waiting = max_waiting, 0
+        self.running: Counter[str] = Counter()
+        self._waiting: dict[str, deque[tuple[asyncio.Future[None], Callable[[], int | None]]]] = {}
+
+    @asynccontextmanager
+    async def turn(self, model: str, limit: Callable[[], int | None]) -> AsyncIterator[bool]:
+        """Gives whether it had to wait. `limit` is asked anew whenever something changes. Raises TooManyWaitingError."""
+        waited = await self._enter(model, limit)
+        try:
+            yield waited
+        finally:
+            self.running[model] -= 1
+            if not self.running[model]:
+                del self.running[model]
+            if self._waiting:
+                self._admit(model)
+
+    def recheck(self) -> None:
+        """Another profile may let more of them run."""
+        for model in list(self._waiting):
+            self._admit(model)
+
+    async def _enter(self, model: str, limit: Callable[[], int | None]) -> bool:
+        allowed = limit()
+        if allowed is None or (self.running[model] < allowed and model not in self._waiting):
+            self.running[model] += 1
+            return False
+        if self.n_waiting >= self.max_waiting:
+            raise TooManyWaitingError
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(model, deque()).append((future, limit))
+        self.n_waiting += 1
+        try:
+            await future
+        except asyncio.CancelledError:
+            if not future.cancelled():  # let in and gone in the same moment
+                self.running[model] -= 1
+            self._admit(model)
+            raise
+        return True
+
+    def _admit(self, model: str) -> None:
+        """Let in from the front who may run; who has gone is passed over, wherever in the queue."""
+        queue = self._waiting.get(model)
+        if queue is None:
+            return
+        n_before = len(queue)
+        kept = deque(each for each in queue if not each[0].cancelled())
+        while kept:
+            future, limit = kept[0]
+            allowed = limit()
+            if allowed is not None and self.running[model] >= allowed:
+                break
+            kept.popleft()
+            self.running[model] += 1
+            future.set_result(None)
+        self.n_waiting += len(kept) - n_before
+        if kept:
+            self._waiting[model] = kept
+        else:
+            del self._waiting[model]

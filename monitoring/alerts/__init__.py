@@ -1,0 +1,1 @@
+"""Rules over the series, the alerts they raise, and who is told."""

@@ -1,0 +1,98 @@
+"""The chart of an episode: its series with the thresholds, for static/js/plots.js."""
+
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from monitoring import selectors
+from monitoring.alerts.evaluator import divisor_of
+from monitoring.alerts.series import unit_of
+from monitoring.alerts.windows import Aggregate
+from monitoring.models import Alert
+from monitoring.store.packing import Floats
+
+BEFORE_S, AFTER_S = 900, 300
+POINTS = 400
+
+
+def episode_chart(alert: Alert, now: datetime) -> dict[str, Any] | None:
+    """Plotly data and layout, times in ms since 1970; None where the store knows nothing of that time."""
+    ended = alert.resolved_at or now
+    lasted = (ended - alert.fired_at).total_seconds()
+    start = int(alert.fired_at.timestamp() - max(BEFORE_S, lasted / 4))
+    end = int(min(ended.timestamp() + max(AFTER_S, lasted / 4), now.timestamp())) + 1
+    times, values = _values(alert, start, end)
+    known = np.isfinite(values)
+    if not known.any():
+        return None
+    line = {"color": "--s1", "width": 1.6}
+    trace = {
+        "x": [int(each * 1000) for each in times],
+        "y": [float(f"{value:.5g}") if ok else None for value, ok in zip(values, known, strict=True)],
+        "type": "scatter",
+        "mode": "lines",
+        "name": alert.series.partition("{")[0],
+        "line": line,
+        "connectgaps": False,
+    }
+    name = f"alert-{alert.pk}"
+    return {"data": [trace], "layout": _layout(alert, values[known], start, end), "name": name}
+
+
+def _values(alert: Alert, start: int, end: int) -> tuple[Floats, Floats]:
+    rule = alert.rule
+    names = [alert.series]
+    share = rule is not None and rule.aggregate == Aggregate.SHARE
+    if rule is not None and share:
+        names.append(divisor_of(rule.spec(), alert.series))
+    answer = selectors.query(alert.host, names, start, end, points=POINTS)
+    values = answer.series[names[0]].mean
+    if share:
+        whole = answer.series[names[1]].mean
+        values = np.divide(100 * values, whole, out=np.full(len(values), np.nan), where=whole > 0)
+    return answer.start + answer.step * np.arange(len(values), dtype=np.float64), values
+
+
+def _layout(alert: Alert, known: Floats, start: int, end: int) -> dict[str, Any]:
+    # A share that fell back to plain values has its series' unit.
+    unit = alert.unit or unit_of(alert.series.partition("{")[0])
+    low = min(float(known.min()), alert.clear_at, alert.fire_at)
+    high = max(float(known.max()), alert.clear_at, alert.fire_at)
+    room = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
+    marks = [(alert.fired_at, "fired", "--crit")]
+    if alert.resolved_at is not None:
+        marks.append((alert.resolved_at, "resolved", "--ok"))
+    shapes = [
+        _across(alert.fire_at, "--crit", "solid"),
+        _across(alert.clear_at, "--ok", "dash"),
+        *(_upright(at, colour) for at, _, colour in marks),
+    ]
+    notes = [
+        _beside(alert.fire_at, f"fires at {alert.shown(alert.fire_at)}", "--crit", top=alert.above),
+        _beside(alert.clear_at, f"clears at {alert.shown(alert.clear_at)}", "--ok", top=not alert.above),
+    ]
+    return {
+        "margin": {"b": 36},
+        "showlegend": False,
+        "shapes": shapes,
+        "annotations": notes,
+        "xaxis": {"type": "date", "range": [start * 1000, end * 1000]},
+        "yaxis": {"range": [low - room, high + room], "ticksuffix": f" {unit}" if unit else ""},
+    }
+
+
+def _across(value: float, colour: str, dash: str) -> dict[str, Any]:
+    line = {"color": colour, "width": 1, "dash": dash}
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": value, "y1": value, "line": line}
+
+
+def _upright(at: datetime, colour: str) -> dict[str, Any]:
+    ms = int(at.timestamp() * 1000)
+    line = {"color": colour, "width": 1, "dash": "dot"}
+    return {"type": "line", "yref": "paper", "x0": ms, "x1": ms, "y0": 0, "y1": 1, "line": line}
+
+
+def _beside(value: float, text: str, colour: str, *, top: bool) -> dict[str, Any]:
+    where = {"xref": "paper", "x": 0, "y": value, "xanchor": "left", "yanchor": "bottom" if top else "top"}
+    return {**where, "text": text, "showarrow": False, "font": {"color": colour, "size": 11}}

@@ -1,0 +1,162 @@
+"""The rules that every installation starts with; thresholds from config.yaml."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from monitoring.alerts.machine import NoData, Severity
+from monitoring.alerts.windows import Aggregate
+from monitoring.models.rule import SAMPLE_AGE
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """`monitoring.alert_thresholds` of config.yaml."""
+
+    memory_percent: float
+    cpu_percent: float
+    response_time_s: float
+    error_rate_percent: float
+
+
+@dataclass(frozen=True)
+class DefaultRule:
+    key: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def clear_below(percent: float) -> float:
+    """Where a share that fires at `percent` clears: 5 points below, a tenth below where that is little."""
+    return percent - 5 if percent > 50 else percent * 0.9
+
+
+def memory_values(percent: float) -> dict[str, Any]:
+    return {"fire_at": percent, "clear_at": clear_below(percent), "for_s": 60}
+
+
+def cpu_values(percent: float) -> dict[str, Any]:
+    return {"fire_at": percent, "clear_at": clear_below(percent), "for_s": 120}
+
+
+def default_rules(thresholds: Thresholds) -> list[DefaultRule]:
+    wait_ms = thresholds.response_time_s * 1000
+    return [
+        DefaultRule(
+            "memory",
+            {
+                "name": "Memory",
+                "series": "memory_used_percent",
+                "aggregate": Aggregate.MEAN,
+                "window_s": 10,
+                **memory_values(thresholds.memory_percent),
+                "advice": "Unload models, or use smaller ones, before the kernel ends a process.",
+            },
+        ),
+        DefaultRule(
+            "cpu",
+            {
+                "name": "CPU",
+                "series": "cpu_percent",
+                "aggregate": Aggregate.MEAN,
+                "window_s": 60,
+                **cpu_values(thresholds.cpu_percent),
+                "advice": "See the processes on the live page; fewer threads or parallel requests leave room.",
+            },
+        ),
+        DefaultRule(
+            "disk",
+            {
+                "name": "Disk",
+                "series": "disk_used_percent",
+                "fire_at": 95,
+                "clear_at": 92,
+                "critical_at": 98,
+                "for_s": 60,
+                "keep_firing_for_s": 120,
+                "advice": "Delete models or old data: a full disk stops everything that stores.",
+            },
+        ),
+        DefaultRule(
+            "gpu_memory",
+            {
+                "name": "GPU memory",
+                "series": "gpu_memory_used_bytes",
+                "aggregate": Aggregate.SHARE,
+                "window_s": 30,
+                "divisor": "gpu_memory_total_bytes",
+                "fire_at": 95,
+                "clear_at": 90,
+                "advice": "A model that no longer fits runs on the CPU in part: unload one or shorten its context.",
+            },
+        ),
+        DefaultRule(
+            "gpu_temperature",
+            {
+                "name": "GPU temperature",
+                "series": "gpu_temperature_celsius",
+                "aggregate": Aggregate.MEAN,
+                "window_s": 30,
+                "fire_at": 85,
+                "clear_at": 80,
+                "critical_at": 92,
+                "advice": "Look at fans and airflow; a lower power limit helps at once.",
+            },
+        ),
+        DefaultRule(
+            "response_time",
+            {
+                "name": "Response time",
+                "series": "gateway_ttft_p95_ms",
+                "fire_at": wait_ms,
+                "clear_at": wait_ms * 0.9,
+                "for_s": 30,
+                "no_data": NoData.KEEP_LAST,
+                "advice": "95 % of the last minute's first tokens came sooner than this: see queue and loaded models.",
+            },
+        ),
+        DefaultRule(
+            "error_rate",
+            {
+                "name": "Error rate",
+                "series": "gateway_errors_per_s",
+                "aggregate": Aggregate.SHARE,
+                "window_s": 300,
+                "divisor": "gateway_requests_per_s",
+                "min_count": 10,
+                "fire_at": thresholds.error_rate_percent,
+                "clear_at": thresholds.error_rate_percent * 0.8,
+                "for_s": 30,
+                "no_data": NoData.KEEP_LAST,
+                "advice": "The requests in the admin say which ones failed and why.",
+            },
+        ),
+        DefaultRule(
+            "engine_down",
+            {
+                "name": "Engine down",
+                "series": "engine_up",
+                "aggregate": Aggregate.MAX,
+                "window_s": 5,
+                "above": False,
+                "fire_at": 0,
+                "clear_at": 0.5,
+                "severity": Severity.CRITICAL,
+                "for_s": 30,
+                "keep_firing_for_s": 15,
+                "advice": "No model can answer: see the engine's log.",
+            },
+        ),
+        DefaultRule(
+            "host_silent",
+            {
+                "name": "Host silent",
+                "series": SAMPLE_AGE,
+                "fire_at": 15,
+                "clear_at": 10,
+                "severity": Severity.CRITICAL,
+                "for_s": 15,
+                "keep_firing_for_s": 10,
+                "no_data": NoData.KEEP_LAST,
+                "advice": "The collector takes no samples: see its log. Other alerts of the host are held back.",
+            },
+        ),
+    ]

@@ -1,0 +1,130 @@
+"""What people fill in on the pages of alerts."""
+
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.timezone import make_aware
+
+from monitoring.alerts.machine import Severity
+from monitoring.models import Silence
+
+HOUR = 3600
+EXPIRIES = (
+    ("", "until it is resolved"),
+    ("3600", "1 hour"),
+    ("14400", "4 hours"),
+    ("86400", "1 day"),
+    ("604800", "1 week"),
+)
+LENGTHS = (
+    ("1800", "30 minutes"),
+    ("3600", "1 hour"),
+    ("14400", "4 hours"),
+    ("86400", "1 day"),
+    ("604800", "1 week"),
+)
+STATES = (
+    ("open", "open"),
+    ("unseen", "open, not acknowledged"),
+    ("acknowledged", "acknowledged"),
+    ("resolved", "past"),
+    ("all", "all"),
+)
+SEVERITIES = (("", "any severity"), *((str(each.value), each.name.lower()) for each in reversed(Severity)))
+
+
+class FilterForm(forms.Form):
+    state = forms.ChoiceField(choices=STATES, required=False)
+    severity = forms.ChoiceField(choices=SEVERITIES, required=False)
+
+
+class AcknowledgeForm(forms.Form):
+    note = forms.CharField(
+        max_length=1000,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        error_messages={"required": "Say what you found or what you will do."},
+    )
+    lasts = forms.ChoiceField(choices=EXPIRIES, required=False, label="Holds")
+
+    def until(self, now: datetime) -> datetime | None:
+        lasts = self.cleaned_data["lasts"]
+        return now + timedelta(seconds=int(lasts)) if lasts else None
+
+
+class NoteForm(forms.Form):
+    text = forms.CharField(
+        max_length=1000,
+        label="Note",
+        widget=forms.Textarea(attrs={"rows": 2}),
+        error_messages={"required": "Write something, or leave it."},
+    )
+
+
+class ResolveForm(forms.Form):
+    why = forms.CharField(max_length=1000, required=False, label="Why (optional)")
+
+
+class SilenceForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Times are the wall clock of `zone`, which the page fills in."""
+
+    start = forms.CharField(required=False, label="From", help_text="Empty: now")
+    lasts = forms.ChoiceField(choices=LENGTHS, initial="3600", required=False, label="Lasts")
+    end = forms.CharField(required=False, label="Until", help_text="Instead of 'lasts'")
+    zone = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    class Meta:
+        model = Silence
+        fields = ("matchers", "reason")
+        widgets: ClassVar = {"matchers": forms.Textarea(attrs={"rows": 3, "spellcheck": "false"})}
+        help_texts: ClassVar = {
+            "matchers": "One a line: label=value, with = != =~ (regular expression) or !~. All have to fit."
+        }
+        error_messages: ClassVar = {
+            "reason": {"required": "Say why: others will see notices missing."},
+            "matchers": {"required": "Give at least one, such as rule=Memory."},
+        }
+
+    def __init__(self, *args: Any, now: datetime, author: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.now, self.author = now, author
+        for name in ("start", "end"):
+            self.fields[name].widget = forms.DateTimeInput(attrs={"type": "datetime-local"})
+
+    def clean_start(self) -> datetime:
+        return self._instant("start") or self.now
+
+    def clean_end(self) -> datetime | None:
+        return self._instant("end")
+
+    def clean(self) -> dict[str, Any]:
+        found = super().clean() or self.cleaned_data
+        start, end = found.get("start"), found.get("end")
+        if start is None or "end" not in found:
+            return found
+        if end is None:
+            end = start + timedelta(seconds=int(found.get("lasts") or HOUR))
+        if end <= self.now:
+            self.add_error("end", "That is over already: give a time to come.")
+        self.instance.start, self.instance.end, self.instance.author = start, end, self.author
+        if end <= start:
+            self.add_error("end", "It ends before it begins.")
+        return found
+
+    def _instant(self, name: str) -> datetime | None:
+        text = str(self.cleaned_data.get(name) or "").strip()
+        if not text:
+            return None
+        try:
+            wall = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise ValidationError("Give date and time, such as 2026-01-31T18:30.") from error
+        return wall if wall.tzinfo is not None else make_aware(wall, self._zone())
+
+    def _zone(self) -> ZoneInfo:
+        try:
+            return ZoneInfo(str(self.data.get("zone") or "UTC"))
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            return ZoneInfo("UTC")

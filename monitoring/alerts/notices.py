@@ -1,0 +1,131 @@
+"""Who is told what: decides whether a notice goes out or is held back, and writes its outbox rows."""
+
+import logging
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from celery import current_app
+from django.db import transaction
+from django.db.models import Max
+from kombu.exceptions import KombuError, OperationalError
+from redis.exceptions import RedisError
+
+from monitoring.alerts.machine import FLAP_N, FLAP_S, Severity
+from monitoring.alerts.series import duration
+from monitoring.channels import CHANNELS
+from monitoring.models import Alert, Delivery, RuleState, Silence
+from monitoring.models.delivery import GIVE_UP_AFTER, DeliveryStatus
+from monitoring.models.rule import SAMPLE_AGE
+
+log = logging.getLogger(__name__)
+
+
+class NoticeEvent(StrEnum):
+    FIRED = "fired"
+    RISEN = "risen"
+    REPEAT = "repeat"
+    REOPENED = "reopened"
+    FLAPPING = "flapping"
+    RESOLVED = "resolved"
+    UNDELIVERED = "undelivered"  # another channel gave up
+
+
+def tell(alert: Alert, event: NoticeEvent, now: datetime, text: str = "") -> None:
+    """Write the outbox rows of a notice, in the transaction of the caller; saves `alert`'s counters and times."""
+    reason = held_back(alert, event, now)
+    alert.n_notices += 1
+    told = _channels_told(alert) if event is NoticeEvent.RESOLVED else set(CHANNELS)
+    rows = [
+        Delivery(
+            alert=alert,
+            key=f"{alert.pk}:{event}:{alert.n_notices}:{channel}",
+            channel=channel,
+            event=event,
+            text=f"{alert}: {text or words(alert, event, now)}"[:1000],
+            created_at=now,
+            due_at=now,
+            give_up_at=now + GIVE_UP_AFTER,
+        )
+        for channel in CHANNELS
+    ]
+    for row in rows:
+        why = "this channel was not told that it fired" if row.channel not in told else reason
+        if why:
+            row.status, row.reason = DeliveryStatus.SUPPRESSED, why[:200]
+    Delivery.objects.bulk_create(rows)
+    if not reason and told:
+        alert.told_at = now
+    if alert.is_open and alert.rule is not None and alert.rule.repeat_s and (not reason or alert.repeat_at):
+        alert.repeat_at = now + timedelta(seconds=alert.rule.repeat_s)
+    alert.save(update_fields=["n_notices", "told_at", "repeat_at"])
+    transaction.on_commit(wake_worker)
+
+
+def held_back(alert: Alert, event: NoticeEvent, now: datetime) -> str:
+    """Why this notice is not told now; '' when it is."""
+    return (
+        _silenced(alert, now)
+        or ("" if event is NoticeEvent.RESOLVED else _inhibited(alert))
+        or ("" if event is NoticeEvent.FLAPPING else _flapping(alert))
+        or (_cooling(alert, now) if event is NoticeEvent.FIRED else "")
+    )
+
+
+def words(alert: Alert, event: NoticeEvent, now: datetime) -> str:
+    """What a notice says after the alert's name."""
+    lasted = duration((now - alert.fired_at).total_seconds())
+    advice = f". {alert.advice}" if alert.advice else ""
+    return {
+        NoticeEvent.FIRED: f"{alert.summary}{advice}",
+        NoticeEvent.RISEN: f"now {alert.severity_name}: {alert.summary}{advice}",
+        NoticeEvent.REPEAT: f"still firing after {lasted}, worst {alert.shown_peak}{advice}",
+        NoticeEvent.REOPENED: f"the acknowledgement ran out, still firing after {lasted}, worst {alert.shown_peak}{advice}",
+        NoticeEvent.FLAPPING: f"flaps, {FLAP_N} changes in {duration(FLAP_S)}: no more notices until it is quiet so long",
+        NoticeEvent.RESOLVED: f"resolved after {lasted}, worst {alert.shown_peak}",
+        NoticeEvent.UNDELIVERED: "a notice could not be delivered",
+    }[event]
+
+
+def wake_worker() -> None:
+    """Ask for the deliveries at once. Without a broker the next beat does it."""
+    try:
+        current_app.send_task("monitoring.tasks.deliver_notices", retry=False, expires=60)
+    except (KombuError, OperationalError, RedisError, OSError) as error:
+        log.warning("the worker could not be woken (%s); notices go with its next beat", error)
+
+
+def _channels_told(alert: Alert) -> set[str]:
+    told = alert.deliveries.filter(status__in=(DeliveryStatus.WAITING, DeliveryStatus.SENT))
+    return set(told.exclude(event=NoticeEvent.UNDELIVERED).values_list("channel", flat=True))
+
+
+def _silenced(alert: Alert, now: datetime) -> str:
+    for silence in Silence.objects.filter(start__lte=now, end__gt=now):
+        if silence.fits(alert.matched_labels):
+            return f"silence {silence.pk} of {silence.author}: {silence.reason}"
+    return ""
+
+
+def _inhibited(alert: Alert) -> str:
+    others = Alert.objects.filter(resolved_at=None, host=alert.host).exclude(pk=alert.pk)
+    if alert.series != SAMPLE_AGE and (parent := others.filter(series=SAMPLE_AGE).first()):
+        return f"inhibited by alert {parent.pk}: the host is silent"
+    if alert.severity < Severity.CRITICAL:
+        worse = others.filter(series=alert.series, severity=Severity.CRITICAL).first()
+        if worse is not None:
+            return f"inhibited by the critical alert {worse.pk}"
+    return ""
+
+
+def _flapping(alert: Alert) -> str:
+    state = RuleState.objects.filter(fingerprint=alert.fingerprint).first()
+    return "it flaps" if state is not None and state.memory.get("flapping") else ""
+
+
+def _cooling(alert: Alert, now: datetime) -> str:
+    if alert.rule is None:
+        return ""
+    last = Alert.objects.filter(fingerprint=alert.fingerprint).aggregate(last=Max("told_at"))["last"]
+    if last is None or not 0 <= (now - last).total_seconds() < alert.rule.cooldown_s:
+        return ""
+    return f"cooldown: the last notice was {duration((now - last).total_seconds())} ago"

@@ -1,0 +1,22 @@
+"""Tables of the monitoring app, one noun a file."""
+
+from monitoring.models.alert import Alert, AlertEntry, RuleState
+from monitoring.models.delivery import Delivery
+from monitoring.models.rule import Rule, RulesRevision
+from monitoring.models.series import Chunk, Event, Journal, Rollup, Series
+from monitoring.models.silence import Silence
+
+__all__ = [
+    "Alert",
+    "AlertEntry",
+    "Chunk",
+    "Delivery",
+    "Event",
+    "Journal",
+    "Rollup",
+    "Rule",
+    "RuleState",
+    "RulesRevision",
+    "Series",
+    "Silence",
+]

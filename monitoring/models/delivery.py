@@ -1,0 +1,48 @@
+"""The outbox: a row per notice and channel, written in the transaction of the change that it tells."""
+
+from datetime import timedelta
+
+from django.db import models
+from django.db.models import Q
+
+from monitoring.models.alert import Alert
+
+GIVE_UP_AFTER = timedelta(hours=24)
+
+
+class DeliveryStatus(models.TextChoices):
+    WAITING = "waiting", "waiting"
+    SENT = "sent", "sent"
+    SUPPRESSED = "suppressed", "held back"  # with the reason
+    FOLDED = "folded", "folded"  # a later notice said it as well
+    DEAD = "dead", "given up"
+
+
+class Delivery(models.Model):
+    """A notice for a channel. The row is the queue: a worker leases it (`locked_until`), sends, marks it."""
+
+    alert = models.ForeignKey(Alert, models.CASCADE, related_name="deliveries")
+    key = models.CharField(
+        max_length=120, unique=True
+    )  # episode:event:seq:channel, the same over all attempts
+    channel = models.CharField(max_length=30)
+    event = models.CharField(max_length=20)
+    text = models.CharField(max_length=1000)
+    status = models.CharField(max_length=10, choices=DeliveryStatus.choices, default=DeliveryStatus.WAITING)
+    reason = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField()
+    due_at = models.DateTimeField()
+    give_up_at = models.DateTimeField()
+    locked_until = models.DateTimeField(null=True)
+    attempts = models.PositiveIntegerField(default=0)
+    last_error = models.CharField(max_length=500, blank=True)
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("id",)
+        verbose_name_plural = "deliveries"
+        # the worker asks for what is due
+        indexes = (models.Index(fields=("due_at",), condition=Q(status="waiting"), name="delivery_waiting"),)
+
+    def __str__(self) -> str:
+        return self.key

@@ -1,0 +1,41 @@
+"""Work of the worker for the monitoring app."""
+
+import redis
+from celery import shared_task
+from django.conf import settings
+from django.utils import timezone
+
+from monitoring.alerts import deliveries, selectors, tending
+
+WATCHING_KEY = "aicleaner:alerts:watching"
+# A host counts as silent only while somebody has looked for so long: after a stop of everything nobody has.
+LOOK_FIRST_S = 30
+
+
+@shared_task
+def deliver_notices() -> None:
+    """Woken by each transition, and every few seconds by beat."""
+    tending.tend(timezone.now())
+    deliveries.deliver_due(timezone.now)
+
+
+@shared_task
+def watch_host() -> None:
+    """Finds out that the collector is silent, which it can't tell itself."""
+    now = timezone.now()
+    client = redis.from_url(settings.VALKEY_URL)
+    try:
+        client.set(WATCHING_KEY, now.timestamp(), nx=True)
+        client.expire(WATCHING_KEY, LOOK_FIRST_S)
+        since = float(client.get(WATCHING_KEY) or now.timestamp())
+        newest = selectors.newest_sample_at(client, settings.HOST_NAME, now.timestamp())
+    finally:
+        client.close()
+    if abs(now.timestamp() - since) >= LOOK_FIRST_S:
+        age_s = None if newest is None else max(now.timestamp() - newest, 0.0)
+        tending.watch_host(settings.HOST_NAME, age_s, now)
+
+
+@shared_task
+def delete_old_alerts() -> None:
+    tending.delete_old(timezone.now())

@@ -1,0 +1,109 @@
+"""An alert from its condition to its end, with two people looking."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.product import Product
+
+FIRES_S, RESOLVES_S = 60_000, 60_000
+
+
+@pytest.fixture
+def other(browser: Browser, product: Product) -> Iterator[Page]:
+    """A second browser, logged in, on the list of alerts."""
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(f"{product.web_url}/login/?next=/alerts/")
+    page.fill("#id_username", "admin")
+    page.fill("#id_password", "only-for-this-test")
+    page.click("button[type=submit]")
+    page.wait_for_selector("#alerts")
+    yield page
+    context.close()
+
+
+def set_memory_rule(page: Page, product: Product, **values: str) -> None:
+    """In the admin, as a person does."""
+    page.goto(f"{product.web_url}/alerts/rules/")
+    page.get_by_role("region", name="Rules").get_by_role("link", name="Memory", exact=True).click()
+    for name, value in values.items():
+        page.fill(f"#id_{name}", value)
+    page.locator("[name=_save]").click()
+    page.wait_for_url(re.compile(r"/rule/(\?.*)?$"))
+
+
+def test_an_alert_fires_is_acknowledged_and_resolves_before_two_people(
+    page: Page, other: Page, product: Product
+) -> None:
+    expect(other.locator("#alerts")).to_contain_text("Nothing is wrong", timeout=30_000)
+    set_memory_rule(
+        page, product, fire_at="1", clear_at="0.5", for_s="1", keep_firing_for_s="1", window_s="2"
+    )
+    page.goto(product.web_url)
+    page.wait_for_selector(".kpi")
+
+    # It fires: the strip, the badge, the lane of the live page and the list of the other one show it by themselves.
+    expect(page.locator("#alert-strip")).to_contain_text("Memory", timeout=FIRES_S)
+    expect(page.locator("#alert-count")).to_contain_text("1")
+    expect(page.locator("#lane")).to_contain_text("Memory on")
+    expect(other.locator("#alerts")).to_contain_text("Memory on", timeout=FIRES_S)
+
+    # A half-written note survives what happens meanwhile; an empty one is refused beside its field.
+    other.locator("#alerts a").first.click()
+    other.fill("#note textarea", "half a thought")
+    page.locator("#alert-strip").get_by_role("link", name="Acknowledge").click()
+    expect(page.locator("#plot .main-svg").first).to_be_visible()
+    page.locator("#acknowledge").get_by_role("button").click()
+    expect(page.locator("#acknowledge .error")).to_contain_text("Say what you found")
+    page.fill("#acknowledge textarea", "closing the other tabs")
+    page.locator("#acknowledge").get_by_role("button").click()
+    expect(other.locator(".timeline")).to_contain_text("closing the other tabs")
+    expect(other.locator("#alert-strip")).to_contain_text("acknowledged by admin")
+    expect(other.locator("#acknowledge")).to_have_count(0)
+    expect(other.locator("#note textarea")).to_have_value("half a thought")
+    log = product.data_dir / "logs" / "alerts.log"
+    assert len(re.findall(r"warning fired Memory", log.read_text())) == 1
+
+    # The threshold is set back: it resolves, for both.
+    set_memory_rule(page, product, fire_at="99.9", clear_at="99.5")
+    expect(other.locator("#alert header")).to_contain_text("resolved", timeout=RESOLVES_S)
+    expect(other.locator("#alert-strip .strip")).to_have_count(0)
+    expect(other.locator("#alert-count")).to_be_hidden()
+    expect(other.locator(".timeline")).to_contain_text("resolved")
+    page.goto(f"{product.web_url}/alerts/?state=resolved")
+    expect(page.locator("#alerts")).to_contain_text("Memory on")
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+@pytest.mark.parametrize(
+    "path", ["/alerts/?state=all", "/alerts/1/", "/alerts/silences/?alert=1", "/alerts/rules/"]
+)
+def test_no_page_is_wider_than_the_window(page: Page, product: Product, width: int, path: str) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"{product.web_url}{path}")
+    expect(page.locator("h1")).to_be_visible()
+    page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_silence_is_set_in_the_viewers_zone_and_ended(browser: Browser, product: Product) -> None:
+    context = browser.new_context(timezone_id="America/New_York")
+    page = context.new_page()
+    page.goto(f"{product.web_url}/login/?next=/alerts/silences/")
+    page.fill("#id_username", "admin")
+    page.fill("#id_password", "only-for-this-test")
+    page.click("button[type=submit]")
+    page.fill("#id_matchers", "rule=~[")
+    expect(page.locator("#new")).to_contain_text("is no regular expression")
+    page.fill("#id_matchers", "rule=Memory")
+    expect(page.locator("#new")).to_contain_text("no open alert")
+    page.fill("#id_reason", "works")
+    page.fill("#id_start", "2036-07-01T12:00")
+    page.get_by_role("button", name="Set the silence").click()
+    expect(page.locator("#silences time").first).to_have_attribute("datetime", "2036-07-01T16:00:00+00:00")
+    expect(page.locator("#silences time").first).to_contain_text("12:00")
+    page.get_by_role("button", name="End it now").click()
+    expect(page.locator("#silences")).to_contain_text("Nothing is silenced")
+    context.close()

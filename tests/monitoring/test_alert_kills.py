@@ -1,0 +1,156 @@
+"""Collector and worker killed with -9 at every single step, as processes of their own: nothing is lost or said twice."""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connection, connections
+
+from monitoring.alerts.loop import AlertLoop
+from monitoring.channels import CHANNELS
+from monitoring.channels.base import Notice
+from monitoring.channels.log import LogChannel
+from monitoring.models import Alert, Delivery, Event, RuleState
+from tests.monitoring.alerting import HOST, Bench, at, make_rule, sample
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey_url")]
+LOG = settings.LOG_DIR / "alerts.log"
+
+
+def in_a_process(work: Callable[[], None]) -> bool:
+    """Run `work` in a child process; False: it was killed."""
+    connections.close_all()  # a connection belongs to one process
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    assert status in (0, signal.SIGKILL), f"the child ended with {status}"
+    return status == 0
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_before_statement(n: int, work: Callable[[], None]) -> Callable[[], None]:
+    """`work`, killed before its n-th statement to the database (counting COMMIT)."""
+
+    def run() -> None:
+        left = n
+
+        def count(execute: Callable[..., Any], *arguments: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                die()
+            return execute(*arguments)
+
+        commit = connection.commit
+
+        def count_commit() -> None:
+            count(lambda: None)
+            commit()
+
+        connection.commit = count_commit  # type: ignore[method-assign]
+        with connection.execute_wrapper(count):
+            work()
+
+    return run
+
+
+def collect(*heat: float, start: int = 1) -> Callable[[], None]:
+    """A collector that starts at second `start` and takes a sample a second."""
+
+    def run() -> None:
+        loop = AlertLoop(HOST)
+        for second, value in enumerate(heat, start):
+            loop.feed(sample(second, heat_percent=value))
+            assert loop.take_next()
+
+    return run
+
+
+def work() -> None:
+    Bench().work(100)
+
+
+def test_a_collector_killed_at_any_statement_loses_no_transition() -> None:
+    make_rule()
+    AlertLoop(HOST)._ready(0.0)  # default rules are there
+    n = 0
+    while True:
+        Alert.objects.all().delete()
+        RuleState.objects.all().delete()
+        Event.objects.all().delete()
+        ended = in_a_process(killed_before_statement(n, collect(95, 50)))
+        # The one that is started instead, later than flapping counts, sees what comes next: hot, then cool.
+        assert in_a_process(collect(95, 95, 50, start=1000))
+        alerts = list(Alert.objects.order_by("id"))
+        assert 1 <= len(alerts) <= 2
+        for alert in alerts:
+            assert [each.event for each in alert.deliveries.all()] == ["fired", "resolved"]
+            assert [each.kind for each in alert.entries.all()] == ["fired", "resolved"]
+        assert Event.objects.count() == 2 * len(alerts)
+        assert RuleState.objects.get().memory["open"] is False
+        if ended:
+            break
+        n += 1
+    assert n > 30
+
+
+def test_a_worker_killed_at_any_statement_says_everything_once() -> None:
+    make_rule()
+    Bench().heat(95)
+    alert, n = Alert.objects.get(), 0
+    while True:
+        LOG.unlink(missing_ok=True)
+        Delivery.objects.update(status="waiting", locked_until=None, attempts=0, due_at=at(0))
+        ended = in_a_process(killed_before_statement(n, work))
+        assert in_a_process(lambda: Bench().work(100 + 61))  # after the lease
+        assert [line.rpartition("key=")[2] for line in LOG.read_text().splitlines()] == [
+            f"{alert.pk}:fired:1:log"
+        ]
+        assert Delivery.objects.get().status == "sent"
+        if ended:
+            break
+        n += 1
+    assert n > 5
+
+
+class Deadly(LogChannel):
+    """The log, killed before or after the line is written."""
+
+    def __init__(self, when: str) -> None:
+        self.when = when
+
+    def send(self, notice: Notice) -> None:
+        if self.when == "before":
+            die()
+        super().send(notice)
+        die()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_before_or_after_the_send_the_line_stands_once(when: str) -> None:
+    LOG.unlink(missing_ok=True)
+    make_rule()
+    Bench().heat(95)
+
+    def deadly() -> None:
+        CHANNELS["log"] = Deadly(when)
+        work()
+
+    assert not in_a_process(deadly)
+    assert LOG.exists() is (when == "after")
+    assert Delivery.objects.get().status == "waiting"
+    assert in_a_process(lambda: Bench().work(100 + 61))
+    assert len(LOG.read_text().splitlines()) == 1
+    assert Delivery.objects.get().status == "sent"

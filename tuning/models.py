@@ -1,0 +1,186 @@
+"""Profiles, their versions, and which one was in use when."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
+from django.db import models
+from django.urls import reverse
+
+from tuning.fields import BY_NAME, CATEGORIES, FIELDS, TARGET_HARDWARE, TARGET_USES, Values, problem
+
+NONE = "none"  # how a request asks for no profile
+
+
+def _number(name: str) -> Any:
+    """A field of the table that may be left open."""
+    kind = models.PositiveIntegerField if BY_NAME[name].kind == "integer" else models.FloatField
+    return kind(BY_NAME[name].label, null=True, blank=True, help_text=BY_NAME[name].acts)
+
+
+def _switch(name: str) -> Any:
+    return models.BooleanField(BY_NAME[name].label, null=True, blank=True, help_text=BY_NAME[name].acts)
+
+
+def _choice(name: str) -> Any:
+    """Empty: left open."""
+    field = BY_NAME[name]
+    return models.CharField(
+        field.label, max_length=20, blank=True, choices=field.choices, help_text=field.acts
+    )
+
+
+class Profile(models.Model):
+    """How models are to be used: options, limits, cache, alerts. What is left open comes from the parent.
+
+    Written through tuning.services only, so that each change leaves a version and reaches the gateway."""
+
+    name = models.CharField(
+        max_length=64,
+        unique=True,
+        validators=[
+            RegexValidator(
+                r"\A[a-z0-9][a-z0-9_.-]*\Z",
+                "Use small letters, digits and _ . - only, beginning with a letter or digit.",
+            )
+        ],
+        help_text="How requests ask for it: x-aicleaner-profile. It can't be changed later.",
+    )
+    description = models.CharField(max_length=300, blank=True)
+    category = models.CharField(max_length=20, choices=CATEGORIES, default="custom")
+    target_hardware = models.CharField(max_length=20, choices=TARGET_HARDWARE, default="any")
+    target_use = models.CharField(max_length=20, choices=TARGET_USES, default="any")
+    tags = models.JSONField(default=list, blank=True)
+    parent = models.ForeignKey(
+        "self",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="children",
+        help_text="What is left open here comes from there.",
+    )
+    context = _number("context")
+    engine_batch = _number("engine_batch")
+    num_predict = _number("num_predict")
+    temperature = _number("temperature")
+    top_p = _number("top_p")
+    gpu = _switch("gpu")
+    batch = _number("batch")
+    cpu_percent = _number("cpu_percent")
+    memory_optimization = _switch("memory_optimization")
+    memory_mb = _number("memory_mb")
+    gpu_memory_percent = _number("gpu_memory_percent")
+    cache = _switch("cache")
+    cache_ttl_min = _number("cache_ttl_min")
+    alert_memory_percent = _number("alert_memory_percent")
+    alert_cpu_percent = _number("alert_cpu_percent")
+    alert_seconds = _number("alert_seconds")
+    quantization = _choice("quantization")
+    compression = _choice("compression")
+    predefined = models.BooleanField(default=False, editable=False)
+    version = models.PositiveIntegerField(default=0, editable=False)
+
+    class Meta:
+        ordering = ("-predefined", "id")
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("profile", args=[self.name])
+
+    def own_values(self) -> Values:
+        """The fields of the table; None where left open."""
+        values = {field.name: getattr(self, field.name) for field in FIELDS}
+        return {name: None if value == "" else value for name, value in values.items()}
+
+    def set_values(self, values: Values) -> None:
+        """Fields of the table; those not named are left as they are."""
+        for name, value in values.items():
+            setattr(self, name, "" if value is None and BY_NAME[name].kind == "choice" else value)
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that a person can change, for a version."""
+        return {
+            "description": self.description,
+            "category": self.category,
+            "target_hardware": self.target_hardware,
+            "target_use": self.target_use,
+            "tags": list(self.tags),
+            "parent": self.parent.name if self.parent else None,
+            **self.own_values(),
+        }
+
+    def clean(self) -> None:
+        """Raises ValidationError by field. Whether the parents make a circle is tuning.services' to ask."""
+        errors: dict[str, str] = {}
+        if self.name == NONE:
+            errors["name"] = f"'{NONE}' is how a request asks for no profile: choose another name."
+        for name, value in self.own_values().items():
+            if (wrong := problem(BY_NAME[name], value)) is not None:
+                errors[name] = wrong
+        if wrong := tags_problem(self.tags):
+            errors["tags"] = wrong
+        if errors:
+            raise ValidationError(errors)
+
+
+def tags_problem(tags: Any) -> str | None:
+    if not isinstance(tags, list) or not all(isinstance(tag, str) and tag.strip() for tag in tags):
+        return "Tags are a list of words."
+    if len(tags) > 20 or any(len(tag) > 40 for tag in tags):
+        return "At most 20 tags of at most 40 characters each."
+    return None
+
+
+class ProfileVersion(models.Model):
+    """What a profile was after one change; never changed itself."""
+
+    profile = models.ForeignKey(Profile, models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    values = models.JSONField()
+    at = models.DateTimeField()
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    note = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ("-number",)
+        constraints = (models.UniqueConstraint(fields=("profile", "number"), name="version_of_profile"),)
+
+    def __str__(self) -> str:
+        return f"{self.profile.name} version {self.number}"
+
+
+class Activation(models.Model):
+    """A profile put to use, with the values that it had then. The newest that is not undone is in use.
+
+    Without a profile name: every profile switched off."""
+
+    profile = models.ForeignKey(Profile, models.SET_NULL, null=True, related_name="activations")
+    profile_name = models.CharField(max_length=64, blank=True)
+    version = models.PositiveIntegerField(null=True)
+    values = models.JSONField()  # effective, by field; empty without a profile
+    sources = models.JSONField(
+        default=dict
+    )  # where each is from: a profile's name, or tuning.inheritance.DEFAULT
+    at = models.DateTimeField()
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    note = models.CharField(max_length=200, blank=True)
+    previous = models.ForeignKey("self", models.SET_NULL, null=True, related_name="+")
+    undone_at = models.DateTimeField(null=True)
+    undone_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+
+    class Meta:
+        ordering = ("-id",)
+        # "which one is in use": the newest that is not undone
+        indexes = (
+            models.Index(fields=("-id",), condition=models.Q(undone_at=None), name="activation_in_use"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.label} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+    @property
+    def label(self) -> str:
+        return self.profile_name or NONE

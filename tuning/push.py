@@ -1,0 +1,79 @@
+"""The way of profiles to the gateway: a key that it reads at its start, and a channel that tells of each change.
+
+inference/gateway/profile.py is the other end."""
+
+import json
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from django.conf import settings
+
+from inference.gateway.profile import CHANNEL, CONFIRM, KEY
+from tuning import selectors
+
+CONFIRM_WITHIN_S = 3.0
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Whether the gateway has put a change to use; `text` for the person who made it."""
+
+    ok: bool
+    text: str
+
+
+Told = Callable[[Delivery], object]
+
+
+def log_delivery(delivery: Delivery) -> None:
+    log.log(logging.INFO if delivery.ok else logging.WARNING, "%s", delivery.text)
+
+
+def push() -> Delivery:
+    """Hand the present state to every gateway and wait until each has put it to use. Never raises for its absence."""
+    client = redis.from_url(settings.VALKEY_URL, socket_timeout=5, socket_connect_timeout=2)
+    try:
+        # Who comes last has read last: nobody overwrites a newer state by an older one.
+        with client.lock("aicleaner:lock:profiles", timeout=10, blocking_timeout=5):
+            state = selectors.gateway_state()
+            serial = uuid.uuid4().hex
+            pipeline = client.pipeline(transaction=True)
+            pipeline.set(KEY, json.dumps(state))
+            pipeline.publish(CHANNEL, json.dumps({**state, "serial": serial}))
+            n_gateways = int(pipeline.execute()[1])
+        words = [_confirmation(client, serial) for _ in range(n_gateways)]
+    except redis.RedisError as error:
+        return Delivery(
+            False, f"Saved, but Valkey is away ({error}): the gateway follows as soon as it is back."
+        )
+    finally:
+        client.close()
+    if not words:
+        return Delivery(False, "Saved, but no gateway runs: it is used as soon as one starts.")
+    wrong = [word for word in words if word != "ok"]
+    if wrong:
+        return Delivery(False, f"Saved, but not confirmed: {wrong[0]}.")
+    return Delivery(True, "The gateway uses it from the next request on.")
+
+
+def _confirmation(client: "redis.Redis", serial: str) -> str:
+    found: Any = client.blpop([CONFIRM + serial], timeout=CONFIRM_WITHIN_S)
+    return "the gateway does not answer" if found is None else str(found[1].decode())
+
+
+def push_if_stale() -> bool:
+    """Hand the state over when Valkey holds another one, as after an absence. Whether it did. Raises RedisError."""
+    client = redis.from_url(settings.VALKEY_URL, socket_timeout=5, socket_connect_timeout=2)
+    try:
+        raw: Any = client.get(KEY)
+    finally:
+        client.close()
+    if raw is not None and json.loads(raw) == selectors.gateway_state():
+        return False
+    log_delivery(push())
+    return True

@@ -1,0 +1,14 @@
+from django.urls import path
+from django.views.generic import RedirectView
+
+from tuning import views
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="profiles"), name="tuning"),
+    path("pill/", views.pill, name="profile-pill"),
+    path("profiles/", views.profiles, name="profiles"),
+    path("profiles/<str:name>/", views.profile, name="profile"),
+    path("profiles/<str:name>/restore/", views.restore, name="profile-restore"),
+    path("activate/", views.activate, name="profile-activate"),
+    path("undo/", views.undo, name="profile-undo"),
+]

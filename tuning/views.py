@@ -1,0 +1,129 @@
+"""Profiles: looked at by everybody who is logged in, put to use by who may change them."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_POST, require_safe
+
+from tuning import pages, selectors, services
+from tuning.forms import ActivateForm, RestoreForm, UndoForm
+from tuning.models import Profile
+from tuning.push import Delivery, Told
+from tuning.services import TuningError
+
+may_change = permission_required("tuning.change_profile", raise_exception=True)
+
+
+@require_safe
+def profiles(request: HttpRequest) -> HttpResponse:
+    return render(request, "tuning/profiles.html", pages.list_page())
+
+
+@require_safe
+def profile(request: HttpRequest, name: str) -> HttpResponse:
+    found = selectors.resolve_all().get(name)
+    if found is None:
+        raise Http404
+    context = {
+        "profile": found.profile,
+        "groups": pages.rows(found),
+        "versions": pages.version_rows(found.profile),
+        "heirs": found.profile.children.all(),
+        "current": selectors.activation_in_use(),
+    }
+    return render(request, "tuning/profile.html", context)
+
+
+@require_safe
+def pill(request: HttpRequest) -> HttpResponse:
+    current = selectors.activation_in_use()
+    return render(request, "tuning/pill.html", {"profile_label": current.label if current else "none"})
+
+
+@require_POST
+@may_change
+def activate(request: HttpRequest) -> HttpResponse:
+    form = ActivateForm(request.POST)
+    if form.is_valid():
+        chosen, note = form.cleaned_data["name"], form.cleaned_data["note"]
+        activation = services.activate(chosen, by=person(request), note=note, told=teller(request))
+        what = f"{activation.label} is in use." if chosen else "No profile is in use any more."
+        messages.success(request, what)
+    else:
+        tell_errors(request, form)
+    return back(request)
+
+
+@require_POST
+@may_change
+def undo(request: HttpRequest) -> HttpResponse:
+    form = UndoForm(request.POST)
+    if not form.is_valid():
+        tell_errors(request, form)
+        return back(request)
+    try:
+        previous = services.undo(form.cleaned_data["activation"], by=person(request), told=teller(request))
+        messages.success(request, f"Undone. In use: {previous.label if previous else 'no profile'}.")
+    except TuningError as error:
+        messages.error(request, str(error))
+    return back(request)
+
+
+@require_POST
+@may_change
+def restore(request: HttpRequest, name: str) -> HttpResponse:
+    row = get_object_or_404(Profile, name=name)
+    form = RestoreForm(request.POST)
+    if not form.is_valid():
+        tell_errors(request, form)
+        return redirect(row)
+    number = form.cleaned_data["version"]
+    try:
+        if number:
+            version = services.restore_version(row, number, by=person(request), told=teller(request))
+        else:
+            version = services.restore_shipped(row, by=person(request), told=teller(request))
+        messages.success(
+            request,
+            f"Restored, as version {version.number}." if version else "Nothing to restore: it is so already.",
+        )
+    except TuningError as error:
+        messages.error(request, str(error))
+    except ValidationError as error:
+        messages.error(request, f"Not restored: {' '.join(error.messages)}")
+    return redirect(row)
+
+
+def person(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)  # the middleware lets nobody else through
+    return request.user
+
+
+def teller(request: HttpRequest) -> Told:
+    """Shows what the gateway did with a change on the next page."""
+
+    def told(delivery: Delivery) -> None:
+        (messages.info if delivery.ok else messages.warning)(request, delivery.text)
+
+    return told
+
+
+def tell_errors(request: HttpRequest, form: forms.Form) -> None:
+    for name, errors in form.errors.items():
+        for error in errors:
+            messages.error(request, f"{name}: {error}")
+
+
+def back(request: HttpRequest) -> HttpResponseRedirect:
+    """To the page of ours that the form stood on."""
+    address: Any = request.POST.get("next", "")
+    if url_has_allowed_host_and_scheme(address, {request.get_host()}):
+        return HttpResponseRedirect(address)
+    return redirect("profiles")
