@@ -9,6 +9,7 @@ from typing import Any
 import dj_database_url
 
 from aicleaner_site import environment as env
+from aicleaner_site.admin_look import UNFOLD as UNFOLD
 from aicleaner_site.config import load_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -81,6 +82,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "aicleaner_site.viewer_zone.viewer_zone",
 ]
 ROOT_URLCONF = "aicleaner_site.urls"
 ASGI_APPLICATION = "aicleaner_site.asgi.application"
@@ -119,6 +121,7 @@ SECURE_REFERRER_POLICY = "same-origin"
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
+FORMAT_MODULE_PATH = "aicleaner_site.formats"
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
@@ -212,28 +215,5 @@ LOGGING = {
         "celery.app.trace": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.beat": {"level": "WARNING"},
-    },
-}
-
-UNFOLD = {
-    "SITE_TITLE": "AICleaner Performance",
-    "SITE_HEADER": "AICleaner Performance",
-    "SITE_URL": "/",
-    "SHOW_HISTORY": True,
-    # The accent of static/css/tokens.css, from light to dark.
-    "COLORS": {
-        "primary": {
-            "50": "#eef6ff",
-            "100": "#d9eaff",
-            "200": "#bbdaff",
-            "300": "#8cc3ff",
-            "400": "#5aa9ff",
-            "500": "#338cf5",
-            "600": "#1668c7",
-            "700": "#1456a6",
-            "800": "#164a87",
-            "900": "#17406f",
-            "950": "#112848",
-        }
     },
 }

@@ -19,7 +19,8 @@ from aicleaner_site import accounts, health, live_page, metrics
 
 @require_safe
 def live(request: HttpRequest) -> HttpResponse:
-    return render(request, "live.html", {"gateway_url": settings.GATEWAY_URL})
+    context = {"gateway_url": settings.GATEWAY_URL, "metrics": sorted(live_page.METRICS)}
+    return render(request, "live.html", context)
 
 
 @require_GET

@@ -6,6 +6,8 @@ from unfold.admin import ModelAdmin
 
 from inference.models import InferenceRequest
 
+UNKNOWN = "–"
+
 
 @admin.register(InferenceRequest)
 class InferenceRequestAdmin(ModelAdmin):  # type: ignore[misc]
@@ -14,9 +16,10 @@ class InferenceRequestAdmin(ModelAdmin):  # type: ignore[misc]
         "model",
         "kind",
         "status",
-        "total_ms",
-        "ttft_ms",
+        "total",
+        "first_token",
         "output_tokens",
+        "speed",
         "client",
         "error",
     )
@@ -30,3 +33,21 @@ class InferenceRequestAdmin(ModelAdmin):  # type: ignore[misc]
 
     def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return False
+
+    @admin.display(description="total", ordering="total_ms")
+    def total(self, request: InferenceRequest) -> str:
+        return _milliseconds(request.total_ms)
+
+    @admin.display(description="first token", ordering="ttft_ms")
+    def first_token(self, request: InferenceRequest) -> str:
+        return _milliseconds(request.ttft_ms)
+
+    @admin.display(description="tokens/s")
+    def speed(self, request: InferenceRequest) -> str:
+        return UNKNOWN if request.tokens_per_s is None else f"{request.tokens_per_s:.1f}"
+
+
+def _milliseconds(value: float | None) -> str:
+    if value is None:
+        return UNKNOWN
+    return f"{value / 1000:.2f} s" if value >= 1000 else f"{value:.1f} ms"

@@ -44,7 +44,7 @@ async def _lines(body: dict[str, Any]) -> AsyncIterator[bytes]:
             async for chunk in answer.content.iter_any():
                 yield chunk
     except (aiohttp.ClientError, TimeoutError) as error:
-        yield json.dumps({"error": f"the gateway does not answer: {error}"}).encode() + b"\n"
+        yield json.dumps({"error": _no_answer(error)}).encode() + b"\n"
 
 
 @require_GET
@@ -58,6 +58,10 @@ async def prompt_models(request: HttpRequest) -> JsonResponse:
         ):
             found = (await answer.json(content_type=None)).get("models") or []
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        return JsonResponse({"models": [], "error": f"the gateway does not answer: {error}"}, status=502)
+        return JsonResponse({"models": [], "error": _no_answer(error)}, status=502)
     able = [each for each in found if "embedding" not in (each.get("capabilities") or [])]
     return JsonResponse({"models": [each["name"] for each in able]})
+
+
+def _no_answer(error: Exception) -> str:
+    return f"the gateway does not answer: {str(error) or type(error).__name__}"

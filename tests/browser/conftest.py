@@ -41,18 +41,43 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, product: Product) -> Iterator[Page]:
-    """Logged in, on the live page; any error in the browser's console fails the test."""
-    context = browser.new_context(viewport={"width": 1440, "height": 1000})
-    page = context.new_page()
-    problems: list[str] = []
+def problems() -> list[str]:
+    """What the console said and what was asked of other places; a test that provokes some of it clears the list."""
+    return []
+
+
+def watch(page: Page, product: Product, problems: list[str]) -> None:
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console",
+        lambda message: problems.append(message.text) if message.type in ("error", "warning") else None,
+    )
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith((product.web_url, "data:"))
+            else problems.append(f"asked of {request.url}")
+        ),
+    )
+
+
+def log_in(page: Page, product: Product) -> None:
     page.goto(f"{product.web_url}/login/")
     page.fill("#id_username", "admin")
     page.fill("#id_password", "only-for-this-test")
     page.click("button[type=submit]")
     page.wait_for_selector(".kpi")
+
+
+@pytest.fixture
+def page(browser: Browser, product: Product, problems: list[str]) -> Iterator[Page]:
+    """Logged in, on the live page; an error or a warning in the browser's console fails the test, and so does any
+    request that leaves the console."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    page = context.new_page()
+    watch(page, product, problems)
+    log_in(page, product)
     yield page
     context.close()
     assert not problems

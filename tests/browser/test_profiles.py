@@ -115,7 +115,7 @@ def test_nothing_is_wider_than_the_page(
     page: Page, product: Product, path: str, width: int, theme: str
 ) -> None:
     page.set_viewport_size({"width": width, "height": 800})
-    page.evaluate("theme => localStorage.setItem('theme', theme)", theme)
+    page.evaluate("theme => localStorage.setItem('adminTheme', JSON.stringify(theme))", theme)
     page.goto(product.web_url + path)
     expect(page.locator("html")).to_have_attribute("data-theme", theme)
     page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")

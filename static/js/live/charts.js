@@ -1,110 +1,198 @@
-// The strips: one definition each, one shared cursor. This module owns uPlot and the colours it gets.
-import { byteRate as rate, clock, milliseconds, minute, number, percent } from "./format.js";
+// The strips drawn: one cursor through all of them, events as lines, gaps as gaps. This module owns uPlot and its colours.
+import { element, setText } from "./dom.js";
+import { latest, largest } from "./window.js";
+import { minute } from "./format.js";
+import { strips } from "./strips.js";
 
-// Sum of all labels of a metric, or one series.
-const CHARTS = [
-  { title: "Inference", format: number, lines: [["tokens/s", "gateway_tokens_per_s"], ["requests/s", "gateway_requests_per_s"]] },
-  { title: "Time to first token", format: milliseconds, gaps: true, lines: [["p50", "gateway_ttft_p50_ms"], ["p95", "gateway_ttft_p95_ms"]] },
-  { title: "Requests in flight", format: number, lines: [["answering", "gateway_running"], ["waiting", "gateway_queued"], ["errors/s", "gateway_errors_per_s"]] },
-  { title: "GPU", needs: "gpu_util_percent", format: percent, top: 100, lines: [["utilisation", "gpu_util_percent", "max"], ["memory busy", "gpu_memory_busy_percent", "max"]] },
-  { title: "GPU power", needs: "gpu_power_w", format: (v) => `${number(v)} W`, lines: [["power", "gpu_power_w"]] },
-  { title: "CPU", format: percent, top: 100, lines: [["busy", "cpu_percent"], ["iowait", "cpu_iowait_percent"], ["steal", "cpu_steal_percent"]] },
-  { title: "Memory", format: percent, top: 100, lines: [["used", "memory_used_percent"]] },
-  { title: "Pressure", format: percent, lines: [["cpu", "pressure_cpu_some_percent"], ["memory full", "pressure_memory_full_percent"], ["io full", "pressure_io_full_percent"]] },
-  { title: "Disk", format: rate, least: 1000, lines: [["read", "disk_read_bytes_per_s"], ["write", "disk_write_bytes_per_s"]] },
-  { title: "Network", format: rate, least: 1000, lines: [["in", "network_receive_bytes_per_s"], ["out", "network_transmit_bytes_per_s"]] },
-  { title: "Temperature", needs: "temperature_celsius", format: (v) => `${number(v)} °C`, lines: [["hottest", "temperature_celsius", "max"]] },
-];
-const HEIGHT = 150;
-const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const COLOURS = ["--s1", "--s2", "--s3", "--s4", "--s5", "--s6", "--s7", "--s8"];
+const HEIGHT = 148, AXIS = 62, RIGHT = 8;
+export const EVENT_COLOURS = { model: "--s2", gpu: "--warn", engine: "--s4" };
 
-function combined(window_, metric, how) {
-  const all = window_.names(metric).map((name) => window_.get(name));
-  if (!all.length) return window_.get(metric);
-  if (all.length === 1) return all[0];
-  return window_.times.map((_, i) => {
-    let found = null;
-    for (const values of all) {
-      if (values[i] === null || values[i] === undefined) continue;
-      found = found === null ? values[i] : how === "max" ? Math.max(found, values[i]) : found + values[i];
-    }
-    return found;
-  });
+// The colour that a token has now; a canvas can't read variables, and asking each time would cost a layout.
+const colours_ = new Map();
+function token(name, alpha = 1) {
+  if (!colours_.has(name)) {
+    const probe = document.documentElement.appendChild(element("i"));
+    probe.style.color = `var(${name})`;
+    colours_.set(name, getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).join(", "));
+    probe.remove();
+  }
+  return `rgba(${colours_.get(name)}, ${alpha})`;
+}
+
+// 1, 2 or 5 times a power of ten: the scale steps now and then instead of breathing each second.
+function roundUp(value) {
+  const power = 10 ** Math.floor(Math.log10(value));
+  return power * [1, 2, 5, 10].find((step) => value <= step * power * 1.0001);
+}
+
+// A known second between two unknown ones would leave no line: it is drawn as a point.
+function lonely(values) {
+  const found = [];
+  let before = false, here = (values[0] ?? null) !== null;
+  for (let i = 0; i < values.length; i += 1) {
+    const after = (values[i + 1] ?? null) !== null;
+    if (here && !before && !after) found.push(i);
+    before = here;
+    here = after;
+  }
+  return found;
 }
 
 export class Charts {
-  constructor(root, window_) {
-    this.root = root;
-    this.window = window_;
-    this.plots = new Map();
-    this.cards = new Map();
+  // `onPoint(at)`: the second under the mouse, null when it left.
+  constructor(root, window_, { events = () => [], onPoint = () => {} } = {}) {
+    Object.assign(this, { root, window: window_, events, onPoint, span: 900, pinned: null, over: null, shape: "", plots: [] });
+    this.seen = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) {
+        const plot = this.plots.find((each) => each.box === target);
+        if (plot) { plot.visible = isIntersecting; if (isIntersecting) this.drawOne(plot); }
+      }
+    });
     this.resize = new ResizeObserver((entries) => {
       for (const { target, contentRect } of entries) {
-        this.plots.get(target.dataset.title)?.setSize({ width: Math.floor(contentRect.width), height: HEIGHT });
+        const plot = this.plots.find((each) => each.box === target), width = Math.floor(contentRect.width);
+        if (plot && width && width !== plot.uplot.width) plot.uplot.setSize({ width, height: HEIGHT });
       }
     });
   }
 
   draw() {
-    for (const chart of CHARTS) {
-      if (chart.needs && !this.window.names(chart.needs).length) continue;
-      const data = [this.window.times, ...chart.lines.map(([, metric, how]) => combined(this.window, metric, how))];
-      const plot = this.plots.get(chart.title);
-      if (plot) plot.setData(data);
-      else this.create(chart, data);
-    }
-    if (this.window.times.at(-1) % 10 === 0) this.describe();
+    const wanted = strips(this.window), shape = wanted.map((strip) => `${strip.id}${strip.lines.length}`).join();
+    if (shape !== this.shape) this.build(wanted);
+    this.shape = shape;
+    const all = (this.window.times.at(-1) ?? 0) % 10 === 0; // those out of sight keep their text and their last look
+    this.plots.forEach((plot, i) => { plot.strip = wanted[i]; if (all || plot.visible || !plot.drawn) this.drawOne(plot); });
   }
 
-  create(chart, data) {
-    let box = this.cards.get(chart.title);
-    if (!box) {
-      const card = document.createElement("article");
-      card.className = "card chart";
-      card.innerHTML = `<h2>${chart.title}</h2><div class="plot" role="img" data-title="${chart.title}"></div>`;
-      this.root.append(card);
-      box = card.querySelector(".plot");
-      this.cards.set(chart.title, box);
-      this.resize.observe(box);
-    }
-    const axis = { stroke: token("--muted"), grid: { stroke: token("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
-    const colours = ["--s1", "--s2", "--s4"];
-    const options = {
-      padding: [6, 6, 0, 0], width: Math.max(Math.floor(box.clientWidth), 120), height: HEIGHT,
-      cursor: { sync: { key: "live" }, drag: { x: false, y: false }, points: { size: 5 } },
-      scales: { y: { range: (_, low, high) => [0, chart.top ?? Math.max(high * 1.1 || 0, chart.least ?? 1)] } },
-      axes: [{ ...axis, size: 22, space: 70, values: (_, ticks) => ticks.map(minute) }, { ...axis, size: 58, space: 28, values: (_, ticks) => ticks.map((tick) => chart.format(tick)) }],
-      series: [{ value: (_, at) => (at === null ? "now" : clock(at)), label: "at" },
-        ...chart.lines.map(([label], i) => ({
-          label, stroke: token(colours[i]), width: 1.5, spanGaps: Boolean(chart.gaps), points: { show: false },
-          fill: i === 0 ? `${token(colours[i])}1a` : undefined,
-          value: (plot, value, series, at) => chart.format(at === null ? latest(plot.data[series]) : value),
-        }))],
-      legend: { live: true, markers: { width: 0, show: true, fill: (plot, i) => plot.series[i].stroke() } },
-    };
-    this.plots.set(chart.title, new window.uPlot(options, data, box));
+  build(wanted) {
+    this.seen.disconnect();
+    this.resize.disconnect();
+    for (const { uplot } of this.plots) uplot.destroy();
+    this.plots = wanted.map((strip) => this.create(strip));
+    this.root.replaceChildren(...this.plots.map((plot) => plot.card));
+    for (const plot of this.plots) { this.seen.observe(plot.box); this.resize.observe(plot.box); }
   }
 
-  recolour() {
-    for (const plot of this.plots.values()) plot.destroy();
-    this.plots.clear();
+  // Colours have changed.
+  rebuild() {
+    colours_.clear();
+    this.shape = "";
     this.draw();
   }
 
-  // The text alternative: what a look at the strips would tell.
-  describe() {
-    for (const chart of CHARTS) {
-      const box = this.cards.get(chart.title);
-      if (!box) continue;
-      const parts = chart.lines.map(([label, metric, how]) => `${label} ${chart.format(latest(combined(this.window, metric, how)))}`);
-      box.setAttribute("aria-label", `${chart.title}, last 15 minutes. Now: ${parts.join(", ")}`);
+  create(strip) {
+    const card = element("article", "card chart"), title = element("h2", "", strip.title), box = element("div", "plot"), legend = element("div", "legend");
+    const colours = strip.lines.map(({ colour }, i) => colour ?? COLOURS[i % COLOURS.length]);
+    title.append(element("em", "", strip.unit));
+    box.setAttribute("role", "img");
+    legend.append(...strip.lines.map(({ label }, i) => {
+      const one = element("span", "", label), dash = element("i");
+      dash.style.background = `var(${colours[i]})`;
+      one.prepend(dash);
+      one.append(element("b"));
+      return one;
+    }));
+    card.append(title, box, legend);
+    const plot = { strip, card, box, legend, visible: false, drawn: false, bar: [] };
+    box.addEventListener("mouseenter", () => { this.over = plot; this.pinned = null; });
+    box.addEventListener("mouseleave", () => { this.over = null; this.onPoint(null); });
+    box.addEventListener("pointerdown", (event) => { if (event.pointerType !== "mouse") this.touch(plot, event); });
+    plot.uplot = new window.uPlot(this.options(plot, colours), undefined, box);
+    return plot;
+  }
+
+  options(plot, colours) {
+    const axis = { stroke: token("--muted"), grid: { stroke: token("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
+    const { format, incrs, least = 1 } = plot.strip;
+    const top = (u, _, high) => (typeof plot.strip.top === "function" ? plot.strip.top(this.window) : plot.strip.top ?? roundUp(Math.max(high ?? 0, least)));
+    return {
+      width: Math.max(Math.floor(plot.box.clientWidth), 240), height: HEIGHT, padding: [8, RIGHT, 0, 0], legend: { show: false },
+      cursor: { sync: { key: "live", scales: ["x", null] }, y: false, drag: { x: false, y: false }, points: { size: 5 } },
+      scales: { x: { range: () => this.range() }, y: { range: (u, low, high) => [0, top(u, low, high)] } },
+      axes: [{ ...axis, size: 22, gap: 4, space: 64, values: (_, ticks) => ticks.map(minute) },
+        { ...axis, size: AXIS, gap: 6, space: 28, ...(incrs ? { incrs } : {}), values: (_, ticks) => ticks.map((tick) => format(tick, false)) }],
+      series: [{}, ...colours.map((colour, i) => ({
+        stroke: token(colour), width: 1.5, fill: i === 0 && colours.length < 5 ? token(colour, 0.1) : undefined,
+        points: { show: true, size: 4, fill: token(colour), filter: (u, k) => lonely(u.data[k]) },
+      }))],
+      hooks: {
+        drawClear: [(u) => this.drawEvents(u)],
+        draw: [(u) => this.drawBar(u, plot)],
+        setCursor: [(u) => this.pointed(u, plot)],
+      },
+    };
+  }
+
+  range() {
+    const end = this.window.times.at(-1) ?? 0;
+    return [end - this.span, end];
+  }
+
+  drawOne(plot) {
+    const { uplot, strip } = plot, values = strip.lines.map((line) => line.values(this.window));
+    if (!this.window.times.length) return;
+    plot.drawn = true;
+    plot.bar = strip.bar?.() ?? [];
+    uplot.setData([this.window.times, ...values]);
+    if (this.pinned !== null) uplot.setCursor({ left: uplot.valToPos(this.pinned, "x"), top: 10 }, true, false);
+    this.say(plot);
+    if (!plot.box.ariaLabel || this.window.times.at(-1) % 10 === 0) this.describe(plot, values);
+  }
+
+  // Events of the lane, faint, so that a jump in a line has its reason beside it.
+  drawEvents(u) {
+    const { left, top, width, height } = u.bbox, [start] = this.range();
+    for (const event of this.events()) {
+      if (event.at < start) continue;
+      u.ctx.fillStyle = token(EVENT_COLOURS[event.kind] ?? "--s3", 0.4);
+      const x = u.valToPos(event.at, "x", true);
+      if (x >= left && x <= left + width) u.ctx.fillRect(Math.round(x), top, devicePixelRatio, height);
     }
   }
-}
 
-function latest(values) {
-  for (let i = values.length - 1; i >= Math.max(values.length - 5, 0); i -= 1) {
-    if (values[i] !== null && values[i] !== undefined) return values[i];
+  drawBar(u, plot) {
+    const high = 5 * devicePixelRatio;
+    if (plot.bar.some(Boolean)) u.ctx.fillStyle = token("--warn");
+    plot.bar.forEach((held, i) => {
+      const from = u.valToPos(this.window.times[i], "x", true);
+      if (held && from >= u.bbox.left) u.ctx.fillRect(from, u.bbox.top + u.bbox.height - high, u.valToPos(1, "x", true) - u.valToPos(0, "x", true) + 1, high);
+    });
   }
-  return null;
+
+  pointed(u, plot) {
+    this.say(plot);
+    if (this.over === plot) this.onPoint(u.cursor.left < 0 ? null : this.window.times[u.cursor.idx] ?? null);
+  }
+
+  // A finger hovers over nothing: where it taps the cursor stays.
+  touch({ uplot }, event) {
+    const at = uplot.posToVal(event.clientX - uplot.over.getBoundingClientRect().left, "x"), [start, end] = this.range();
+    this.point(Math.min(Math.max(at, start), end));
+    this.onPoint(this.pinned);
+  }
+
+  // The legend: values under the cursor, else of now.
+  say({ uplot, strip, legend }) {
+    const at = uplot.cursor.left < 0 ? null : uplot.cursor.idx;
+    strip.lines.forEach((_, i) => {
+      const values = uplot.data?.[i + 1] ?? [];
+      const shown = legend.children[i].lastElementChild, text = strip.format(at === null || at === undefined ? latest(values) : values[at]);
+      setText(shown, text);
+      const room = Math.max(Number(shown.dataset.room ?? 0), text.length); // grows only: no legend that dances
+      if (String(room) !== shown.dataset.room) shown.style.minWidth = `${(shown.dataset.room = room)}ch`;
+    });
+  }
+
+  // Put the cursor of every strip at a second of the host's clock; null takes it away.
+  point(at) {
+    this.pinned = at;
+    for (const { uplot } of this.plots) uplot.setCursor(at === null ? { left: -10, top: -10 } : { left: uplot.valToPos(at, "x"), top: 10 }, true, false);
+  }
+
+  // The text alternative: what a look at the strip would tell.
+  describe({ box, strip }, values) {
+    const parts = strip.lines.map(({ label }, i) => `${label} ${strip.format(latest(values[i]))}, at most ${strip.format(largest(values[i]))}`);
+    box.ariaLabel = `${strip.title}, last 15 minutes. Now: ${parts.join("; ")}.`;
+  }
 }

@@ -1,39 +1,68 @@
-// Numbers as people read them. Unknown is "–", never 0.
+// Numbers as people read them, always with the same number of digits so that nothing jumps. Unknown is "–", never 0.
 const UNKNOWN = "–";
+const known = (value) => typeof value === "number" && Number.isFinite(value);
+const makers = new Map(); // an Intl formatter is dear to make and cheap to use
 
-export function number(value, digits = 1) {
-  if (value === null || value === undefined || Number.isNaN(value)) return UNKNOWN;
-  const size = Math.abs(value);
-  return value.toLocaleString(undefined, { maximumFractionDigits: size >= 100 ? 0 : size >= 10 ? Math.min(digits, 1) : digits });
+function digits(value, least, most) {
+  const key = least * 10 + most;
+  if (!makers.has(key)) makers.set(key, new Intl.NumberFormat(undefined, { minimumFractionDigits: least, maximumFractionDigits: most }));
+  return makers.get(key).format(value);
 }
+
+// Three significant digits: 0, 3.84 (`most` 2), 38.4, 384. On an axis (`exact` false) trailing zeros are left out.
+export function number(value, most = 1, exact = true) {
+  if (!known(value)) return UNKNOWN;
+  const size = Math.abs(value), fraction = size === 0 || size >= 99.95 ? 0 : size >= 9.995 ? Math.min(most, 1) : most;
+  return digits(value, exact ? fraction : 0, fraction);
+}
+export const whole = (value) => number(value, 0);
 
 // Sizes in steps of 1024, as memory is counted; rates in steps of 1000, as disks and networks are.
-function scaled(value, step, per) {
-  if (value === null || value === undefined || Number.isNaN(value)) return UNKNOWN;
-  const units = ["B", "KB", "MB", "GB", "TB"];
-  let n = value, unit = 0;
-  while (Math.abs(n) >= step && unit < units.length - 1) { n /= step; unit += 1; }
-  return `${number(n, unit ? 1 : 0)} ${units[unit]}${per}`;
+const UNITS = ["B", "KB", "MB", "GB", "TB"];
+function unitOf(value, step) {
+  let unit = 0;
+  while (unit < UNITS.length - 1 && Math.abs(value) >= step ** (unit + 1) * 0.9995) unit += 1;
+  return unit;
 }
-export const bytes = (value) => scaled(value, 1024, "");
-export const byteRate = (value) => scaled(value, 1000, "/s");
+function scaled(value, step, per, exact) {
+  if (!known(value)) return UNKNOWN;
+  const unit = unitOf(value, step);
+  return `${number(value / step ** unit, unit ? 2 : 0, exact)} ${UNITS[unit]}${per}`;
+}
+// "7.65 / 12.0 GB": a part of a whole, in the unit of the whole.
+export function bytesOf(part, whole_) {
+  if (!known(whole_)) return bytes(part);
+  const unit = unitOf(whole_, 1024), one = 1024 ** unit;
+  return `${number(known(part) ? part / one : null, 2)} / ${number(whole_ / one, 2)} ${UNITS[unit]}`;
+}
+export const bytes = (value, exact = true) => scaled(value, 1024, "", exact);
+export const byteRate = (value, exact = true) => scaled(value, 1000, "/s", exact);
 
-export const percent = (value) => (value === null || value === undefined ? UNKNOWN : `${number(value, 1)} %`);
+export const percent = (value, exact = true) => (known(value) ? `${number(value, Math.abs(value) < 9.95 ? 1 : 0, exact)} %` : UNKNOWN);
+export const watts = (value, exact = true) => (known(value) ? `${number(value, 0, exact)} W` : UNKNOWN);
+export const celsius = (value, exact = true) => (known(value) ? `${number(value, 0, exact)} °C` : UNKNOWN);
 
-export function milliseconds(value) {
-  if (value === null || value === undefined) return UNKNOWN;
-  return value >= 10000 ? `${number(value / 1000, 1)} s` : `${number(value, value < 10 ? 1 : 0)} ms`;
+export function milliseconds(value, exact = true) {
+  if (!known(value)) return UNKNOWN;
+  return value >= 1000 ? `${number(value / 1000, 2, exact)} s` : `${number(value, value < 9.95 ? 1 : 0, exact)} ms`;
 }
 
+// 75 -> "1:15", 4000 -> "1 h 06 min"; how long, without a sign.
+export function duration(seconds) {
+  const s = Math.max(Math.round(seconds), 0), two = (n) => String(n).padStart(2, "0");
+  if (s < 60) return `${s} s`;
+  return s < 3600 ? `${Math.floor(s / 60)}:${two(s % 60)} min` : `${Math.floor(s / 3600)} h ${two(Math.floor((s % 3600) / 60))} min`;
+}
+
+// `now` in seconds by the host's clock, whose clock the expiry is by too.
 export function until(instant, now) {
-  const seconds = Math.round((Date.parse(instant) - now) / 1000);
+  const seconds = Date.parse(instant) / 1000 - now;
   if (Number.isNaN(seconds)) return "expiry unknown";
   if (seconds > 10 * 365 * 86400) return "kept";
-  if (seconds <= 0) return "unloads now";
-  const minutes = Math.floor(seconds / 60);
-  if (minutes >= 60) return `unloads in ${Math.floor(minutes / 60)} h ${minutes % 60} min`;
-  return `unloads in ${minutes}:${String(seconds % 60).padStart(2, "0")}`;
+  return seconds <= 0 ? "unloads now" : `unloads in ${duration(seconds)}`;
 }
 
-export const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString(undefined, { hour12: false });
-export const minute = (seconds) => new Date(seconds * 1000).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
+const times = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const minutes = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+export const clock = (seconds) => times.format(seconds * 1000);
+export const minute = (seconds) => minutes.format(seconds * 1000);

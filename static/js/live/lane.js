@@ -1,15 +1,25 @@
-// What happened, over the time axis of the charts.
-import { element } from "./cards.js";
-import { clock } from "./format.js";
+// What happened, over the time axis of the charts; also the handle of the cursor through all of them, by mouse and by keys.
+import { element, keyed, setText } from "./dom.js";
+import { clock, duration, minute } from "./format.js";
 import { SECONDS } from "./window.js";
 
-const KINDS = { model: "model-event", gpu: "gpu", engine: "engine" };
+const CHARACTER_PX = 6.4;
 
 export class Lane {
-  constructor(root) {
-    this.root = root;
-    this.empty = root.firstElementChild;
-    this.events = [];
+  // `onPoint(at)`: the second that the person points at, null for now.
+  constructor(root, onPoint) {
+    Object.assign(this, { root, onPoint, events: [], span: SECONDS, now: 0, at: null, width: 1 });
+    new ResizeObserver(([{ contentRect }]) => { this.width = Math.max(contentRect.width, 1); }).observe(root); // asking costs a layout
+    this.marks = element("div");
+    this.cursor = element("span", "line");
+    this.said = element("span", "said");
+    root.replaceChildren(this.marks, this.cursor, this.said);
+    root.addEventListener("pointermove", (event) => this.hover(event));
+    root.addEventListener("pointerdown", (event) => this.hover(event));
+    root.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") this.choose(null); });
+    root.addEventListener("blur", () => this.choose(null));
+    root.addEventListener("keydown", (event) => this.key(event));
+    this.show(null);
   }
 
   add(events) {
@@ -17,22 +27,76 @@ export class Lane {
   }
 
   draw(now) {
+    this.now = now;
     this.events = this.events.filter((event) => event.at > now - SECONDS);
-    if (!this.events.length) return this.root.replaceChildren(this.empty);
-    let free = 101; // per cent from the left where the next label to the right begins
-    const marks = [...this.events].reverse().map((event) => {
-      const left = 100 * (1 - (now - event.at) / SECONDS);
-      const mark = element("button", "", KINDS[event.kind] ?? "");
-      mark.type = "button";
-      mark.title = `${clock(event.at)} ${event.text}`;
-      mark.setAttribute("aria-label", mark.title);
-      mark.style.left = `${left}%`;
-      const needed = (event.text.length * 6.6 + 14) / Math.max(this.root.clientWidth, 1) * 100;
-      if (left + needed < free) mark.textContent = event.text;
-      else if (left > 60 && left - needed > 0 && free > 100) { mark.textContent = event.text; mark.classList.add("flip"); }
-      free = Math.min(free, left);
-      return mark;
+    keyed(this.marks, this.items(), (item) => item.key, () => element("span"), (node, item) => {
+      if (node.className !== item.className) node.className = item.className;
+      node.style.left = `${item.left.toFixed(3)}%`;
+      setText(node, item.text);
     });
-    this.root.replaceChildren(...marks.reverse());
+    this.show(this.at);
+  }
+
+  left(at) {
+    return 100 * (1 - (this.now - at) / this.span);
+  }
+
+  items() {
+    const shown = this.events.filter((event) => event.at > this.now - this.span);
+    const step = this.span > 300 ? 300 : this.span > 60 ? 60 : 15;
+    const items = [];
+    for (let at = Math.ceil((this.now - this.span) / step) * step; at <= this.now; at += step) {
+      items.push({ key: `t${at}`, className: "tick", left: this.left(at), text: this.left(at) < 94 ? minute(at) : "" });
+    }
+    if (!shown.length) items.push({ key: "none", className: "none", left: 0, text: `no events in the last ${Math.round(this.span / 60)} min` });
+    // A label stands right of its mark where there is room before the next one, else left of it, else nowhere.
+    const lefts = shown.map((event) => this.left(event.at));
+    let taken = 0; // up to where labels of earlier marks reach, in per cent
+    shown.forEach((event, i) => {
+      const left = lefts[i], needed = ((event.text.length * CHARACTER_PX + 16) / this.width) * 100;
+      const right = left + needed < (lefts[i + 1] ?? 100), flip = !right && left - needed > Math.max(taken, lefts[i - 1] ?? 0);
+      taken = right ? left + needed : left;
+      items.push({ key: `e${event.at}${event.text}`, className: `mark of-${event.kind}${flip ? " flip" : ""}`, left, text: right || flip ? event.text : "" });
+    });
+    return items;
+  }
+
+  hover(event) {
+    const box = this.root.getBoundingClientRect();
+    this.choose(this.now - this.span * (1 - (event.clientX - box.left) / box.width));
+  }
+
+  key(event) {
+    const { key } = event, step = event.shiftKey ? 30 : Math.max(this.span / 180, 1), from = this.at ?? this.now;
+    const times = this.events.map((each) => each.at).sort((a, b) => a - b);
+    const moves = {
+      ArrowLeft: () => from - step, ArrowRight: () => from + step, Home: () => this.now - this.span, End: () => null, Escape: () => null,
+      PageUp: () => times.findLast((at) => at < from - 0.5) ?? from, PageDown: () => times.find((at) => at > from + 0.5) ?? null,
+    };
+    if (!(key in moves)) return;
+    event.preventDefault();
+    const at = moves[key]();
+    this.choose(at === null || at >= this.now ? null : Math.max(at, this.now - this.span));
+  }
+
+  choose(at) {
+    this.show(at);
+    this.onPoint(at);
+  }
+
+  // `at`: from here, or from the charts when the mouse is over one of them.
+  show(at) {
+    this.at = at;
+    this.cursor.hidden = this.said.hidden = at === null;
+    const near = at === null ? null : this.events.find((event) => Math.abs(event.at - at) < this.span / 150);
+    const text = at === null ? "now" : [clock(at), `${duration(this.now - at)} ago`, near?.text].filter(Boolean).join(" · ");
+    this.root.ariaValueNow = at === null ? 0 : -Math.round(this.now - at);
+    this.root.ariaValueMin = -this.span;
+    this.root.ariaValueText = text;
+    if (at === null) return;
+    const half = ((text.length * CHARACTER_PX + 12) / 2 / this.width) * 100;
+    this.cursor.style.left = `${this.left(at)}%`;
+    this.said.style.left = `${Math.min(Math.max(this.left(at), half), 100 - half)}%`;
+    setText(this.said, text);
   }
 }
