@@ -1,0 +1,1 @@
+"""Metrics, summaries and comparisons of measured runs: pure mathematics on `benchmarks.load.result.Result`."""

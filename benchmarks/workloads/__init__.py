@@ -1,0 +1,1 @@
+"""What is sent: shipped prompt sets and prompts of a given length."""

@@ -1,0 +1,3 @@
+"""The shipped sets."""
+
+NAMES = ("image_analysis", "task_generation", "mixed")
