@@ -23,4 +23,6 @@ class RunAdmin(ModelAdmin):  # type: ignore[misc]
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(super().has_delete_permission(request, obj)) and getattr(obj, "state", None) != State.RUNNING
+        return (
+            bool(super().has_delete_permission(request, obj)) and getattr(obj, "state", None) != State.RUNNING
+        )

@@ -63,7 +63,9 @@ def engine_models(engine: Engine) -> list[EngineModel]:
     try:
         if engine.api == "openai":
             return sorted((EngineModel(each["id"]) for each in answer["data"]), key=lambda model: model.name)
-        able = [each for each in answer["models"] or () if "embedding" not in (each.get("capabilities") or ())]
+        able = [
+            each for each in answer["models"] or () if "embedding" not in (each.get("capabilities") or ())
+        ]
         return sorted(map(_model, able), key=lambda model: model.name)
     except (KeyError, TypeError) as error:
         raise EngineError(f"{engine.url} answers, but not with a list of models: is it an engine?") from error
@@ -123,4 +125,6 @@ def _ask(engine: Engine, path: str) -> tuple[Any, "http.client.HTTPMessage"]:
     try:
         return json.loads(body), answer.headers
     except ValueError as error:
-        raise EngineError(f"{engine.url}{path} answered something else than JSON: is the address right?") from error
+        raise EngineError(
+            f"{engine.url}{path} answered something else than JSON: is the address right?"
+        ) from error

@@ -9,7 +9,16 @@ from benchmarks.models import Measurement
 from benchmarks.parameters import Parameters
 from inference.models import InferenceRequest
 
-SAME = ("kind", "workload", "prompt_tokens", "output_tokens", "num_predict", "concurrency", "rate_per_s", "think_time_s")
+SAME = (
+    "kind",
+    "workload",
+    "prompt_tokens",
+    "output_tokens",
+    "num_predict",
+    "concurrency",
+    "rate_per_s",
+    "think_time_s",
+)
 N_MEASUREMENTS, N_REQUESTS = 20, 200
 START_S = 0.7  # of a load process
 
@@ -37,9 +46,13 @@ def _round_s(parameters: Parameters, model: str) -> float | None:
 def _measured_s(parameters: Parameters, model: str) -> float | None:
     """Wall seconds a request took in earlier rounds of the same kind of run."""
     wanted = parameters.model_dump()
-    rows = Measurement.objects.filter(model=model, complete=True, run__kind=parameters.kind).order_by("-ended_at")
+    rows = Measurement.objects.filter(model=model, complete=True, run__kind=parameters.kind).order_by(
+        "-ended_at"
+    )
     found = []
-    for started, ended, given in rows.values_list("started_at", "ended_at", "run__parameters")[:N_MEASUREMENTS]:
+    for started, ended, given in rows.values_list("started_at", "ended_at", "run__parameters")[
+        :N_MEASUREMENTS
+    ]:
         if all(given.get(name) == wanted[name] for name in SAME):
             found.append(((ended - started).total_seconds() - START_S) / _n_sent(given))
     return max(median(found), 0.001) if found else None

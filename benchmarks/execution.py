@@ -16,7 +16,7 @@ from benchmarks import services
 from benchmarks.engines import Engine, check_models, engine_models, engine_of
 from benchmarks.errors import BenchmarkError, EngineError
 from benchmarks.fingerprint import take_fingerprint
-from benchmarks.load.result import Result
+from benchmarks.load.result import Result, Status
 from benchmarks.load_process import LoadProcess
 from benchmarks.models import Run, State
 from benchmarks.parameters import Parameters
@@ -58,7 +58,10 @@ def execute(run: Run, *, stopping: Stopping, stopped_as: State, watch: Watch = l
         state, reason = State.FAILED, f"The results can't be stored: {error}. Is the disk full?"
     except Exception:  # the run must not stay 'running' for whatever reason
         log.exception("run %s failed", run.pk)
-        state, reason = State.FAILED, "The measurement failed by a mistake of ours; the worker's log tells more."
+        state, reason = (
+            State.FAILED,
+            "The measurement failed by a mistake of ours; the worker's log tells more.",
+        )
     _end(run, state, reason)
 
 
@@ -114,7 +117,7 @@ class Execution:
             while not load.ended and (stopped is None or time.monotonic() - heard < STOP_WITHIN_S):
                 for message in load.messages(LOOK_S):
                     heard = time.monotonic() if stopped is None else heard
-                    if message["type"] == "progress":
+                    if message["type"] in {"started", "progress"}:
                         self._progress(message, parameters, number, model)
                     elif message["type"] == "result":
                         answer = message
@@ -126,16 +129,20 @@ class Execution:
                         heard = time.monotonic()
                         load.stop()
             status, words = load.status() if load.ended else (-9, "")
-        if answer is not None:
-            self._store(parameters, number, model, started_at, answer)
+        broken = "" if answer is None else self._store(parameters, number, model, started_at, answer)
         if stopped is not None:
             raise stopped
+        if broken:
+            raise EngineError(broken)
         if answer is None:
-            raise EngineError(words.splitlines()[-1] if words else f"The load generator ended with status {status}.")
+            raise EngineError(
+                words.splitlines()[-1] if words else f"The load generator ended with status {status}."
+            )
 
     def _store(
         self, parameters: Parameters, number: int, model: str, started_at: datetime, answer: dict[str, Any]
-    ) -> None:
+    ) -> str:
+        """Keep it. Returns why further rounds are in vain, when not one request was answered."""
         result = Result.model_validate(answer["result"])
         summary = summarise(result, parameters.slo)
         services.store_measurement(
@@ -148,16 +155,26 @@ class Execution:
             result=answer["result"],
             summary=summary.model_dump(mode="json"),
         )
+        statuses = result.requests.status
+        failed = [status for status in statuses if status not in {Status.OK, Status.CUT}]
+        self.done += len(statuses)
+        self.errors += len(failed)
+        if failed and len(failed) == len(statuses):
+            first = next((error for error in result.requests.error if error), failed[0])
+            return f"None of {len(failed)} requests to {model} was answered: {first}"
+        return ""
 
     def _progress(self, message: dict[str, Any], parameters: Parameters, number: int, model: str) -> None:
-        done, total = self.done + message["done"], parameters.n_total
+        """`message`: of the load process, about its own part of the run."""
+        done = self.done + message.get("done", 0)
+        total = message["total"] * len(parameters.order())
         elapsed_s = time.monotonic() - self.started
         self.progress = {
             "done": done,
             "total": total,
-            "errors": self.errors + message["errors"],
-            "tokens_per_s": message["tokens_per_s"],
-            "requests_per_s": message["requests_per_s"],
+            "errors": self.errors + message.get("errors", 0),
+            "tokens_per_s": message.get("tokens_per_s", 0.0),
+            "requests_per_s": message.get("requests_per_s", 0.0),
             "elapsed_s": round(elapsed_s, 1),
             "eta_s": round(elapsed_s / done * (total - done), 1) if done else None,
             "model": model,

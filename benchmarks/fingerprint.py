@@ -12,7 +12,9 @@ from monitoring.readers import Roots
 READERS = ["cpu", "memory", "nvidia", "amd"]
 
 
-def take_fingerprint(host: str, engine: Engine, models: dict[str, EngineModel], parameters: Parameters) -> dict[str, Any]:
+def take_fingerprint(
+    host: str, engine: Engine, models: dict[str, EngineModel], parameters: Parameters
+) -> dict[str, Any]:
     """JSON-ready; what is unknown is None or "". Raises EngineError."""
     kind, version = engine_version(engine)
     return {
@@ -29,7 +31,8 @@ def take_fingerprint(host: str, engine: Engine, models: dict[str, EngineModel], 
             }
             for name, model in models.items()
         },
-        "options": parameters.options | ({"num_predict": parameters.num_predict} if parameters.num_predict else {}),
+        "options": parameters.options
+        | ({"num_predict": parameters.num_predict} if parameters.num_predict else {}),
     }
 
 
@@ -49,7 +52,11 @@ def _host(host: str) -> dict[str, Any]:
         "n_threads": cpu.get("n_threads"),
         "memory_bytes": sample["v"].get("memory_total_bytes"),
         "gpus": [
-            {"name": gpu.get("name"), "driver": gpu.get("driver"), "power_limit_w": sample["v"].get(f"gpu_power_limit_w{{gpu={gpu.get('index')}}}")}
+            {
+                "name": gpu.get("name"),
+                "driver": gpu.get("driver"),
+                "power_limit_w": sample["v"].get(f"gpu_power_limit_w{{gpu={gpu.get('index')}}}"),
+            }
             for gpu in gpus
         ],
         "gpu_reason": sample["state"].get("gpu_reason") or "",
@@ -63,7 +70,9 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
         one, two = a.get(section) or {}, b.get(section) or {}
         for key in dict.fromkeys([*one, *two]):
             if one.get(key) != two.get(key):
-                found.append(f"{label} {key.replace('_', ' ')}: {_shown(one.get(key))} / {_shown(two.get(key))}")
+                found.append(
+                    f"{label} {key.replace('_', ' ')}: {_shown(one.get(key))} / {_shown(two.get(key))}"
+                )
     return found
 
 

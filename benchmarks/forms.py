@@ -8,7 +8,8 @@ from django.core.exceptions import ValidationError
 from django.http import QueryDict
 from django.utils.datastructures import MultiValueDict
 
-from benchmarks.engines import LABELS, Engine, EngineModel, check_models, engine_models, find_engine
+from benchmarks.addresses import KEY_VARIABLE, KEY_VARIABLE_HELP
+from benchmarks.engines import LABELS, check_models, engine_models, find_engine
 from benchmarks.errors import AddressError, EngineError, KeyVariableError, UnknownModelError
 from benchmarks.plans import problems
 from benchmarks.parameters import MAX_CONCURRENCY, MAX_MODELS, MAX_REQUESTS, MAX_ROUNDS, MAX_TOTAL, Parameters
@@ -24,7 +25,6 @@ PROMPTS = {
     "image_analysis": "Image analysis: a picture and a question (the model has to see)",
     "lengths": "Texts of a given length",
 }
-ENGINES = {name: label for name, label in LABELS.items()}
 
 
 class ModelNamesField(forms.Field):
@@ -45,15 +45,30 @@ class ModelNamesField(forms.Field):
             raise ValidationError(f"No model has a name this long: {too_long[:40]}…")
 
 
-def _number(low: int, high: int, initial: int | None, label: str, help_text: str = "", **kwargs: Any) -> forms.IntegerField:
+def _number(
+    low: int, high: int, initial: int | None, label: str, help_text: str = "", **kwargs: Any
+) -> forms.IntegerField:
     return forms.IntegerField(
-        label=label, min_value=low, max_value=high, initial=initial, required=initial is not None, help_text=help_text, **kwargs
+        label=label,
+        min_value=low,
+        max_value=high,
+        initial=initial,
+        required=initial is not None,
+        help_text=help_text,
+        **kwargs,
     )
 
 
-def _decimal(low: float, high: float, initial: float | None, label: str, help_text: str = "") -> forms.FloatField:
+def _decimal(
+    low: float, high: float, initial: float | None, label: str, help_text: str = ""
+) -> forms.FloatField:
     field = forms.FloatField(
-        label=label, min_value=low, max_value=high, initial=initial, required=initial is not None, help_text=help_text
+        label=label,
+        min_value=low,
+        max_value=high,
+        initial=initial,
+        required=initial is not None,
+        help_text=help_text,
     )
     field.widget.attrs["step"] = "any"
     return field
@@ -64,26 +79,60 @@ class RunForm(forms.Form):
 
     engine = forms.ChoiceField(choices=list(LABELS.items()), initial="gateway")
     url = forms.CharField(
-        label="Address", required=False, max_length=300,
+        label="Address",
+        required=False,
+        max_length=300,
         help_text="As an OpenAI client takes it, e.g. https://api.openai.com/v1",
     )
     key_variable = forms.CharField(
-        label="Variable with the API key", required=False, max_length=80,
+        label="Variable with the API key",
+        required=False,
+        max_length=80,
         help_text="Name of an environment variable of the product, e.g. OPENAI_API_KEY. The key is never typed here nor kept.",
     )
     models = ModelNamesField(error_messages={"required": "Choose one model or more."})
     kind = forms.ChoiceField(choices=list(KINDS.items()), initial="latency", widget=forms.RadioSelect)
-    concurrency = _number(1, MAX_CONCURRENCY, 4, "Requests at a time, or users", "How many streams the engine has to serve at once.")
-    think_time_s = _decimal(0, 600, 1, "Pause of a user (s)", "Mean time between an answer and the same user's next request.")
-    rate_per_s = _decimal(0.01, 1000, None, "Arrivals per second", "Instead of users: requests come at this rate, answered or not.")
-    prompts = forms.ChoiceField(choices=list(PROMPTS.items()), initial="task_generation", widget=forms.RadioSelect)
+    concurrency = _number(
+        1,
+        MAX_CONCURRENCY,
+        4,
+        "Requests at a time, or users",
+        "How many streams the engine has to serve at once.",
+    )
+    think_time_s = _decimal(
+        0, 600, 1, "Pause of a user (s)", "Mean time between an answer and the same user's next request."
+    )
+    rate_per_s = _decimal(
+        0.01,
+        1000,
+        None,
+        "Arrivals per second",
+        "Instead of users: requests come at this rate, answered or not.",
+    )
+    prompts = forms.ChoiceField(
+        choices=list(PROMPTS.items()), initial="task_generation", widget=forms.RadioSelect
+    )
     prompt_tokens = _number(1, 100_000, None, "Prompt length (tokens)")
     output_tokens = _number(1, 100_000, None, "Answer length (tokens)")
-    n_requests = _number(1, MAX_REQUESTS, 10, "Requests per round", "Ten or more for a comparison; a p95 needs 100 in all.")
-    n_rounds = _number(1, MAX_ROUNDS, 6, "Rounds", "Six or more for a comparison: the round is what is compared.")
-    n_warmup = _number(3, 1000, None, "Warm-up per round", "Requests before each round that do not count; empty: as many as it takes.")
-    timeout_s = _decimal(1, 3600, 120, "Time limit of a request (s)", "A request that takes longer counts as an error.")
-    num_predict = _number(1, 100_000, 64, "num_predict", "Most tokens of an answer; equal lengths make figures comparable.")
+    n_requests = _number(
+        1, MAX_REQUESTS, 10, "Requests per round", "Ten or more for a comparison; a p95 needs 100 in all."
+    )
+    n_rounds = _number(
+        1, MAX_ROUNDS, 6, "Rounds", "Six or more for a comparison: the round is what is compared."
+    )
+    n_warmup = _number(
+        3,
+        1000,
+        None,
+        "Warm-up per round",
+        "Requests before each round that do not count; empty: as many as it takes.",
+    )
+    timeout_s = _decimal(
+        1, 3600, 120, "Time limit of a request (s)", "A request that takes longer counts as an error."
+    )
+    num_predict = _number(
+        1, 100_000, 64, "num_predict", "Most tokens of an answer; equal lengths make figures comparable."
+    )
     num_ctx = _number(1, 1_048_576, None, "num_ctx", "Context length; empty: the engine's own.")
     temperature = _decimal(0, 2, 0, "temperature", "0 makes answers repeatable.")
     seed = _number(0, 2**31 - 1, 0, "Seed", "The same seed sends the same prompts.")
@@ -99,6 +148,13 @@ class RunForm(forms.Form):
         ask_engine: bool = True,
         **kwargs: Any,
     ) -> None:
+        self.is_key_typed = False
+        if data is not None and (given := data.get("key_variable", "").strip()):
+            # Likely the key itself: it must neither come back in the page nor go anywhere else.
+            self.is_key_typed = not KEY_VARIABLE.fullmatch(given)
+            if self.is_key_typed:
+                data = data.copy()
+                data["key_variable"] = ""
         super().__init__(data, **kwargs)
         self.user, self.ask_engine = user, ask_engine
         self.parameters: Parameters | None = None
@@ -112,12 +168,19 @@ class RunForm(forms.Form):
             for name in ("prompt_tokens", "output_tokens"):
                 if name in cleaned and cleaned[name] is None:
                     self.add_error(name, "Give a length, or choose one of the prompt sets.")
-        if cleaned.get("kind") != "latency" and not cleaned.get("rate_per_s") and "concurrency" in cleaned:
-            if cleaned["concurrency"] is None:
-                self.add_error("concurrency", "Give a number.")
-        total = (cleaned.get("n_requests") or 0) * (cleaned.get("n_rounds") or 0) * len(cleaned.get("models") or ())
+        counted = cleaned.get("kind") != "latency" and not cleaned.get("rate_per_s")
+        if counted and cleaned.get("concurrency", 1) is None:
+            self.add_error("concurrency", "Give a number.")
+        total = (
+            (cleaned.get("n_requests") or 0)
+            * (cleaned.get("n_rounds") or 0)
+            * len(cleaned.get("models") or ())
+        )
         if total > MAX_TOTAL:
-            self.add_error("n_requests", f"{total} requests in all are more than {MAX_TOTAL}: fewer requests, rounds or models.")
+            self.add_error(
+                "n_requests",
+                f"{total} requests in all are more than {MAX_TOTAL}: fewer requests, rounds or models.",
+            )
         if not self.errors:
             parameters = parameters_of(cleaned)
             for field, text in problems(parameters):
@@ -137,6 +200,9 @@ class RunForm(forms.Form):
             if not cleaned.get("url"):
                 if "url" in cleaned:
                     self.add_error("url", "Give the address of the server.")
+                return
+            if self.is_key_typed:
+                self.add_error("key_variable", KEY_VARIABLE_HELP)
                 return
         try:
             engine = find_engine(name, cleaned.get("url", ""), cleaned.get("key_variable", ""))

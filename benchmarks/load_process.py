@@ -26,7 +26,7 @@ class LoadProcess:
         """`plan`: the Plan as JSON; it may hold an API key, so it goes through a pipe and never through arguments."""
         self.plan = plan
         self._buffer = bytearray()
-        self._errors = tempfile.TemporaryFile(prefix="aicleaner-load-")
+        self._errors = tempfile.TemporaryFile(prefix="aicleaner-load-")  # noqa: SIM115 - closed by __exit__
         self.ended = False
 
     def __enter__(self) -> "LoadProcess":

@@ -32,6 +32,7 @@ class Run(models.Model):
     parameters = models.JSONField()  # benchmarks.parameters.Parameters
     fingerprint = models.JSONField(default=dict)  # taken when it starts; see benchmarks/fingerprint.py
     progress = models.JSONField(default=dict)
+    figures = models.JSONField(default=dict)  # {model: {metric: median of the rounds}}, for lists
     is_baseline = models.BooleanField(default=False)
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True, blank=True)
@@ -56,6 +57,11 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return f"run {self.pk} ({self.kind}, {', '.join(self.model_names)})"
+
+    @property
+    def badge(self) -> str:
+        """Which of the page's badges shows the state."""
+        return {State.DONE: "ok", State.RUNNING: "accent", State.QUEUED: ""}.get(State(self.state), "warn")
 
     @property
     def is_over(self) -> bool:

@@ -21,7 +21,9 @@ class Parameters(BaseModel):
 
     engine: EngineName = "gateway"
     url: str = ""  # of engine "cloud"; the others are at the addresses of the settings
-    key_variable: str = ""  # name of the environment variable with the API key; the key itself is kept nowhere
+    key_variable: str = (
+        ""  # name of the environment variable with the API key; the key itself is kept nowhere
+    )
     models: tuple[str, ...] = Field(min_length=1, max_length=MAX_MODELS)
     kind: Kind = "latency"
     workload: Workload | None = "mixed"
@@ -47,7 +49,9 @@ class Parameters(BaseModel):
         if self.workload is None and (self.prompt_tokens is None or self.output_tokens is None):
             raise ValueError("give a workload, or prompt_tokens and output_tokens")
         if self.n_total > MAX_TOTAL:
-            raise ValueError(f"{self.n_total} requests in all are more than {MAX_TOTAL}: fewer rounds, requests or models")
+            raise ValueError(
+                f"{self.n_total} requests in all are more than {MAX_TOTAL}: fewer rounds, requests or models"
+            )
         if self.engine == "cloud" and not self.url:
             raise ValueError("url: an OpenAI-compatible engine needs its address")
         return self

@@ -31,7 +31,9 @@ def n_ahead(run: Run) -> int:
 
 def is_waiting(host: str) -> bool:
     """Whether a run waits and nothing runs."""
-    states = set(Run.objects.filter(host=host, state__in=(State.QUEUED, State.RUNNING)).values_list("state", flat=True))
+    states = set(
+        Run.objects.filter(host=host, state__in=(State.QUEUED, State.RUNNING)).values_list("state", flat=True)
+    )
     return states == {State.QUEUED}
 
 

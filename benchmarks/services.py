@@ -36,9 +36,7 @@ def create_running_run(parameters: Parameters, *, host: str, who: str, now: date
     return run
 
 
-def _fields(
-    parameters: Parameters, host: str, who: str, user: User | None, now: datetime
-) -> dict[str, Any]:
+def _fields(parameters: Parameters, host: str, who: str, user: User | None, now: datetime) -> dict[str, Any]:
     return {
         "host": host,
         "who": who,

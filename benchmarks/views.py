@@ -7,7 +7,7 @@ from django.contrib import messages
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
@@ -70,12 +70,16 @@ def _form_context(form: RunForm, request: HttpRequest) -> dict[str, Any]:
     names = form.fields["models"].clean(chosen) if chosen else []
     return {
         "form": form,
-        **_offer(request.user, form["engine"].value(), form["url"].value(), form["key_variable"].value(), names),
+        **_offer(
+            request.user, form["engine"].value(), form["url"].value(), form["key_variable"].value(), names
+        ),
         **_estimate(form.data if form.is_bound else None),
     }
 
 
-def _offer(user: User | AnonymousUser, engine: str, url: str | None, key_variable: str | None, chosen: list[str]) -> dict[str, Any]:
+def _offer(
+    user: User | AnonymousUser, engine: str, url: str | None, key_variable: str | None, chosen: list[str]
+) -> dict[str, Any]:
     """The engine's models, those that are chosen ticked; with an engine that can't be asked, why."""
     offered: list[Any] = []
     problem = ""
@@ -90,7 +94,9 @@ def _offer(user: User | AnonymousUser, engine: str, url: str | None, key_variabl
             problem = str(error)
     known = {model.name for model in offered}
     return {
-        "offered": [(model, model.name in chosen or model.name.removesuffix(":latest") in chosen) for model in offered],
+        "offered": [
+            (model, model.name in chosen or model.name.removesuffix(":latest") in chosen) for model in offered
+        ],
         "gone": [name for name in chosen if name not in known and f"{name}:latest" not in known],
         "problem": problem,
         "typed": ", ".join(chosen),
@@ -102,7 +108,11 @@ def _offer(user: User | AnonymousUser, engine: str, url: str | None, key_variabl
 def model_choices(request: HttpRequest) -> HttpResponse:
     asked = request.GET
     offer = _offer(
-        request.user, asked.get("engine", "gateway"), asked.get("url"), asked.get("key_variable"), asked.getlist("models")
+        request.user,
+        asked.get("engine", "gateway"),
+        asked.get("url"),
+        asked.get("key_variable"),
+        asked.getlist("models"),
     )
     return render(request, "benchmarks/_models.html", offer)
 
@@ -209,9 +219,9 @@ def result_json(request: HttpRequest, run_id: int) -> HttpResponse:
 
 
 @require_GET
-def requests_csv(request: HttpRequest, run_id: int) -> StreamingHttpResponse:
+def requests_csv(request: HttpRequest, run_id: int) -> HttpResponse:
     run = get_object_or_404(Run, pk=run_id)
-    answer = StreamingHttpResponse(exports.requests_as_csv(run), content_type="text/csv; charset=utf-8")
+    answer = HttpResponse(exports.requests_as_csv(run), content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="benchmark-{run.pk}-requests.csv"'
     return answer
 
