@@ -4,7 +4,7 @@ A caller writes `plan.for_process()` to the stdin of `python -m benchmarks.load`
 
     {"type": "started", "model": str, "started_at": ISO 8601 in UTC, "total": int, "notes": [str]}
     {"type": "progress", "done": int, "total": int, "errors": int, "tokens_per_s": float, "requests_per_s": float,
-     "elapsed_s": float}                                 about every 0.5 s; the rates are those of the last 0.5 s
+     "elapsed_s": float}          about every 0.5 s; rates over the last 5 s, tokens estimated from the lines that came
     {"type": "result", "complete": bool, "result": {...}}   a `benchmarks.load.result.Result`; the last line
 
 SIGTERM stops it within a second; the result then holds what was measured and `complete` is false. Exit codes: 0 a result
