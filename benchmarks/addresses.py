@@ -17,9 +17,7 @@ METADATA = frozenset(
 )
 # Not any variable: a form must not be a way to read DATABASE_URL or the site's own secrets.
 KEY_VARIABLE = re.compile(r"(?!AICLEANER_)[A-Z][A-Z0-9_]{0,60}_API_KEY")
-KEY_VARIABLE_HELP = (
-    "Give the name of an environment variable that ends in _API_KEY, e.g. OPENAI_API_KEY; never the key itself."
-)
+KEY_VARIABLE_HELP = "Give the name of an environment variable that ends in _API_KEY, e.g. OPENAI_API_KEY; never the key itself."
 
 
 def check_address(url: str) -> str:

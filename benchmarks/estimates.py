@@ -64,10 +64,15 @@ def _recorded_s(parameters: Parameters, model: str) -> float | None:
     rows = InferenceRequest.objects.filter(
         model__in=names, status=200, output_tokens__gt=0, eval_ms__isnull=False, total_ms__gte=F("eval_ms")
     ).order_by("-at")
-    found = list(rows.values_list("total_ms", "load_ms", "eval_ms", "output_tokens")[:N_REQUESTS])
+    found = [
+        (total, load or 0.0, evaluation or 0.0, tokens or 1)
+        for total, load, evaluation, tokens in rows.values_list(
+            "total_ms", "load_ms", "eval_ms", "output_tokens"
+        )[:N_REQUESTS]
+    ]
     if not found:
         return None
-    before_ms = median(total - (load or 0) - evaluation for total, load, evaluation, _ in found)
+    before_ms = median(total - load - evaluation for total, load, evaluation, _ in found)
     per_token_ms = median(evaluation / tokens for _, _, evaluation, tokens in found)
     n_tokens = parameters.output_tokens or parameters.num_predict or median(tokens for *_, tokens in found)
     return float((max(before_ms, 0) + per_token_ms * n_tokens) / 1000)

@@ -21,7 +21,7 @@ from benchmarks.load_process import LoadProcess
 from benchmarks.models import Run, State
 from benchmarks.parameters import Parameters
 from benchmarks.plans import plan_of
-from benchmarks.statistics.summary import summarise
+from benchmarks.statistics.rounds import summarise_round
 
 LOOK_S = 0.2  # how soon a cancel is seen
 LEASE_EVERY_S = 1.0
@@ -62,7 +62,15 @@ def execute(run: Run, *, stopping: Stopping, stopped_as: State, watch: Watch = l
             State.FAILED,
             "The measurement failed by a mistake of ours; the worker's log tells more.",
         )
+    _sum_up(run)
     _end(run, state, reason)
+
+
+def _sum_up(run: Run) -> None:
+    try:
+        services.sum_up(run, alive=lambda: services.keep_lease(run, now=timezone.now()))
+    except Exception:  # what was measured is stored; the page tries again when somebody looks
+        log.exception("run %s can't be summed up", run.pk)
 
 
 def _end(run: Run, state: State, reason: str) -> None:
@@ -144,7 +152,7 @@ class Execution:
     ) -> str:
         """Keep it. Returns why further rounds are in vain, when not one request was answered."""
         result = Result.model_validate(answer["result"])
-        summary = summarise(result, parameters.slo)
+        summary = summarise_round(result, run=str(self.run.pk), round_=number, slo=parameters.slo)
         services.store_measurement(
             self.run,
             model=model,

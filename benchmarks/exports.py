@@ -11,8 +11,8 @@ from benchmarks.models import Run
 COLUMNS = [name for name in Requests.model_fields if name != "gaps_ms"]
 
 
-def run_as_json(run: Run) -> dict[str, Any]:
-    """The run with each measurement's summary and Result, as benchmarks/load/result.py describes it."""
+def run_head(run: Run) -> dict[str, Any]:
+    """The run without its measurements."""
     return {
         "run": run.pk,
         "state": run.state,
@@ -26,19 +26,24 @@ def run_as_json(run: Run) -> dict[str, Any]:
         "parameters": run.parameters,
         "fingerprint": run.fingerprint,
         "figures": run.figures,
-        "measurements": [
-            {
-                "model": row.model,
-                "round": row.round + 1,
-                "started_at": _iso(row.started_at),
-                "ended_at": _iso(row.ended_at),
-                "complete": row.complete,
-                "summary": row.summary,
-                "result": result,
-            }
-            for row, result in selectors.raw_results(run)
-        ],
     }
+
+
+def run_as_json(run: Run) -> dict[str, Any]:
+    """The run with each measurement's summary and Result, as benchmarks/load/result.py describes it."""
+    measurements = [
+        {
+            "model": row.model,
+            "round": row.round + 1,
+            "started_at": _iso(row.started_at),
+            "ended_at": _iso(row.ended_at),
+            "complete": row.complete,
+            "summary": row.summary,
+            "result": result,
+        }
+        for row, result in selectors.raw_results(run)
+    ]
+    return {**run_head(run), "measurements": measurements}
 
 
 def requests_as_csv(run: Run) -> str:

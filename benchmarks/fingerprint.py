@@ -65,15 +65,16 @@ def _host(host: str) -> dict[str, Any]:
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     """What differs between two fingerprints apart from the models, as short sentences."""
-    found = []
-    for section, label in (("host", "host"), ("engine", "engine"), ("options", "option")):
-        one, two = a.get(section) or {}, b.get(section) or {}
-        for key in dict.fromkeys([*one, *two]):
-            if one.get(key) != two.get(key):
-                found.append(
-                    f"{label} {key.replace('_', ' ')}: {_shown(one.get(key))} / {_shown(two.get(key))}"
-                )
-    return found
+    pairs = [
+        (label, a.get(section) or {}, b.get(section) or {})
+        for section, label in (("host", "host"), ("engine", "engine"), ("options", "option"))
+    ]
+    return [
+        f"{label} {key.replace('_', ' ')}: {_shown(one.get(key))} / {_shown(two.get(key))}"
+        for label, one, two in pairs
+        for key in dict.fromkeys([*one, *two])
+        if one.get(key) != two.get(key)
+    ]
 
 
 def _shown(value: Any) -> str:

@@ -11,8 +11,8 @@ from django.utils.datastructures import MultiValueDict
 from benchmarks.addresses import KEY_VARIABLE, KEY_VARIABLE_HELP
 from benchmarks.engines import LABELS, check_models, engine_models, find_engine
 from benchmarks.errors import AddressError, EngineError, KeyVariableError, UnknownModelError
-from benchmarks.plans import problems
 from benchmarks.parameters import MAX_CONCURRENCY, MAX_MODELS, MAX_REQUESTS, MAX_ROUNDS, MAX_TOTAL, Parameters
+from benchmarks.plans import problems
 
 KINDS = {
     "latency": "Latency: one request after the other",
@@ -27,15 +27,19 @@ PROMPTS = {
 }
 
 
+def split_names(value: Any) -> list[str]:
+    words = value if isinstance(value, list) else [value or ""]
+    names = [name.strip() for word in words for name in str(word).replace("\n", ",").split(",")]
+    return list(dict.fromkeys(name for name in names if name))
+
+
 class ModelNamesField(forms.Field):
     """One or more names: ticked boxes, or a text with names separated by commas or lines."""
 
     widget = forms.SelectMultiple
 
     def to_python(self, value: Any) -> list[str]:
-        words = value if isinstance(value, list) else [value or ""]
-        names = [name.strip() for word in words for name in str(word).replace("\n", ",").split(",")]
-        return list(dict.fromkeys(name for name in names if name))
+        return split_names(value)
 
     def validate(self, value: list[str]) -> None:
         super().validate(value)
@@ -191,7 +195,7 @@ class RunForm(forms.Form):
     def _clean_engine(self, cleaned: dict[str, Any]) -> None:
         """The address, the key and the models, each error at its field."""
         name = cleaned.get("engine")
-        if name is None or not self.ask_engine:
+        if name is None:
             return
         if name == "cloud":
             if self.user is not None and not self.user.is_staff:
@@ -204,6 +208,8 @@ class RunForm(forms.Form):
             if self.is_key_typed:
                 self.add_error("key_variable", KEY_VARIABLE_HELP)
                 return
+        if not self.ask_engine:
+            return
         try:
             engine = find_engine(name, cleaned.get("url", ""), cleaned.get("key_variable", ""))
             found = engine_models(engine)

@@ -32,7 +32,9 @@ class Run(models.Model):
     parameters = models.JSONField()  # benchmarks.parameters.Parameters
     fingerprint = models.JSONField(default=dict)  # taken when it starts; see benchmarks/fingerprint.py
     progress = models.JSONField(default=dict)
-    figures = models.JSONField(default=dict)  # {model: {metric: median of the rounds}}, for lists
+    # Both are worked out when the run is over: the headlines for lists, and everything for the result page.
+    figures = models.JSONField(default=dict)  # {model: {metric: value}}
+    outcome = models.JSONField(default=dict)  # see benchmarks/outcome.py
     is_baseline = models.BooleanField(default=False)
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True, blank=True)
@@ -59,6 +61,12 @@ class Run(models.Model):
         return f"run {self.pk} ({self.kind}, {', '.join(self.model_names)})"
 
     @property
+    def took_s(self) -> float | None:
+        if self.started_at is None or self.ended_at is None:
+            return None
+        return (self.ended_at - self.started_at).total_seconds()
+
+    @property
     def badge(self) -> str:
         """Which of the page's badges shows the state."""
         return {State.DONE: "ok", State.RUNNING: "accent", State.QUEUED: ""}.get(State(self.state), "warn")
@@ -77,7 +85,7 @@ class Measurement(models.Model):
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField()
     complete = models.BooleanField()  # False: cancelled or broken off; what there was is kept
-    summary = models.JSONField()  # benchmarks.statistics.summary.Summary
+    summary = models.JSONField()  # benchmarks.statistics.rounds.RoundSummary
     raw = models.BinaryField()  # the Result as JSON, zlib
 
     class Meta:

@@ -13,7 +13,7 @@ from benchmarks.models import Measurement, Run, State
 
 def find_runs(*, state: str = "", kind: str = "", model: str = "") -> QuerySet[Run]:
     """Newest first; empty words filter nothing."""
-    runs = Run.objects.all()
+    runs = Run.objects.defer("outcome", "fingerprint")
     if state:
         runs = runs.filter(state=state)
     if kind:
@@ -54,10 +54,15 @@ def raw_results(run: Run, model: str | None = None) -> Iterator[tuple[Measuremen
         yield row, json.loads(zlib.decompress(bytes(row.raw)))
 
 
-def comparable_runs(exclude: int | None = None, limit: int = 50) -> list[Run]:
+def history(run: Run, other: Run, limit: int = 10) -> list[Run]:
+    """Earlier runs of the same configuration on the same host: they tell how far runs differ by themselves."""
+    same = Run.objects.filter(host=run.host, state=State.DONE, parameters=run.parameters)
+    return list(same.exclude(pk__in=(run.pk, other.pk)).order_by("-created_at")[:limit])
+
+
+def comparable_runs(limit: int = 50) -> list[Run]:
     """Runs that measured something, for the choice of two to compare; baselines first."""
-    runs = Run.objects.exclude(measurements=None).exclude(pk=exclude)
-    return list(runs.order_by("-is_baseline", "-created_at", "-id").distinct()[:limit])
+    return list(Run.objects.exclude(figures={}).order_by("-is_baseline", "-created_at", "-id")[:limit])
 
 
 def baseline_for(run: Run) -> Run | None:

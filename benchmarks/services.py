@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.db import IntegrityError, transaction
 
 from benchmarks.errors import BusyError, NotAllowedError
 from benchmarks.models import Measurement, Run, State
+from benchmarks.outcome import Outcome, work_out
 from benchmarks.parameters import Parameters
 from monitoring.news import tell
 from monitoring.services import record_event
@@ -112,6 +114,15 @@ def store_measurement(
     )
 
 
+def sum_up(run: Run, alive: Callable[[], object] = lambda: None) -> Outcome:
+    """The run's outcome, worked out and stored unless it is; empty where nothing was measured."""
+    if not run.outcome and run.measurements.exists():
+        outcome = work_out(run, alive)
+        run.outcome, run.figures = outcome.as_json(), outcome.headlines()
+        Run.objects.filter(pk=run.pk).update(outcome=run.outcome, figures=run.figures)
+    return Outcome.of(run)
+
+
 def end_run(run: Run, state: State, reason: str = "", *, now: datetime) -> bool:
     """End a running run; False when something else ended it before."""
     with transaction.atomic():
@@ -136,10 +147,11 @@ def cancel_run(run: Run, *, who: str, now: datetime) -> None:
         raise NotAllowedError("This run is over: there is nothing to cancel.")
 
 
-def interrupt_lost_runs(*, now: datetime) -> int:
-    """End the running runs whose lease ran out: their process is gone. Returns how many."""
+def interrupt_lost_runs(*, now: datetime) -> list[Run]:
+    """End the running runs whose lease ran out: their process is gone. Returns them."""
     lost = Run.objects.filter(state=State.RUNNING, heartbeat_at__lt=now - LEASE)
-    return sum(end_run(run, State.INTERRUPTED, "the process that ran it is gone", now=now) for run in lost)
+    gone = "the process that ran it is gone"
+    return [run for run in lost if end_run(run, State.INTERRUPTED, gone, now=now)]
 
 
 def set_baseline(run: Run, *, on: bool) -> None:

@@ -29,10 +29,12 @@ def run_queued() -> None:
 
 @shared_task
 def look_after_runs() -> None:
-    """Every few seconds: end the runs whose process is gone, then see to the queue."""
-    services.interrupt_lost_runs(now=timezone.now())
+    """Every few seconds: end the runs whose process is gone, see to the queue, sum up what was lost."""
+    lost = services.interrupt_lost_runs(now=timezone.now())
     if selectors.is_waiting(settings.HOST_NAME):
         wake()
+    for run in lost:
+        services.sum_up(run)
 
 
 def wake() -> None:

@@ -13,12 +13,13 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
-from benchmarks import charts, exports, reports, selectors, services, tasks
+from benchmarks import charts, comparisons, exports, reports, selectors, services, tasks
 from benchmarks.engines import engine_models, find_engine
 from benchmarks.errors import BenchmarkError, NotAllowedError
 from benchmarks.estimates import estimate_s
-from benchmarks.forms import KINDS, RunForm, form_values
+from benchmarks.forms import KINDS, RunForm, form_values, split_names
 from benchmarks.models import Run, State
+from benchmarks.outcome import Outcome
 from benchmarks.parameters import Parameters
 
 PER_PAGE = 25
@@ -66,8 +67,7 @@ def new_run(request: HttpRequest) -> HttpResponse:
 
 
 def _form_context(form: RunForm, request: HttpRequest) -> dict[str, Any]:
-    chosen = form["models"].value() or []
-    names = form.fields["models"].clean(chosen) if chosen else []
+    names = split_names(form["models"].value())
     return {
         "form": form,
         **_offer(
@@ -134,11 +134,13 @@ def _estimate(data: Any) -> dict[str, Any]:
 @never_cache
 def run_page(request: HttpRequest, run_id: int) -> HttpResponse:
     run = get_object_or_404(Run, pk=run_id)
+    outcome = services.sum_up(run) if run.is_over else Outcome.of(run)
     context = {
         "run": run,
         "may_change": selectors.may_change(request.user, run),
         "n_ahead": selectors.n_ahead(run) if run.state == State.QUEUED else 0,
-        "report": reports.run_report(run),
+        "baseline": selectors.baseline_for(run) if run.is_over else None,
+        "report": reports.run_report(run, outcome),
     }
     return render(request, "benchmarks/_run.html" if _partial(request) else "benchmarks/run.html", context)
 
@@ -147,22 +149,21 @@ def run_page(request: HttpRequest, run_id: int) -> HttpResponse:
 @never_cache
 def run_charts(request: HttpRequest, run_id: int) -> HttpResponse:
     run = get_object_or_404(Run, pk=run_id)
-    return render(request, "benchmarks/_charts.html", {"run": run, "charts": charts.run_charts(run)})
+    return render(request, "benchmarks/_charts.html", {"run": run, "charts": charts.run_charts(run, Outcome.of(run))})
 
 
 @require_GET
 @never_cache
 def compare_runs(request: HttpRequest) -> HttpResponse:
-    asked_a, asked_b = request.GET.get("a", ""), request.GET.get("b", "")
-    choices = reports.comparison_choices()
-    a, b = reports.find_side(asked_a), reports.find_side(asked_b)
+    asked = {name: request.GET.get(name, "")[:300] for name in ("a", "b")}
+    sides = {name: comparisons.find_side(text) for name, text in asked.items()}
+    a, b = sides["a"], sides["b"]
     context = {
-        "choices": choices,
-        "a": a,
-        "b": b,
-        "asked": {"a": asked_a, "b": asked_b},
-        "unknown": [word for word, side in ((asked_a, a), (asked_b, b)) if word and side is None],
-        "comparison": reports.compare_sides(a, b) if a and b else None,
+        "choices": comparisons.comparison_choices(a, b),
+        **sides,
+        "selected": {name: side.value if side else "" for name, side in sides.items()},
+        "unknown": [text for name, text in asked.items() if text and sides[name] is None],
+        "comparison": comparisons.compare_sides(a, b) if a and b else None,
     }
     return render(request, "benchmarks/compare.html", context)
 

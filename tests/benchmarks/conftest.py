@@ -45,12 +45,12 @@ def engines(engine: Server, gateway: Server, settings: Any) -> None:
 
 @pytest.fixture
 def user() -> User:
-    return User.objects.create_user("mia", password="for-tests")
+    return User.objects.create(username="mia")
 
 
 @pytest.fixture
 def staff() -> User:
-    return User.objects.create_superuser("boss", password="for-tests")
+    return User.objects.create(username="boss", is_staff=True, is_superuser=True)
 
 
 def small(**changes: Any) -> Parameters:

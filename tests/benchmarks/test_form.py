@@ -67,8 +67,16 @@ def test_a_short_name_means_the_model_that_the_engine_calls_latest(page: Client)
         ({"engine": "cloud", "url": "ftp://x"}, "url", "http://"),
         ({"engine": "cloud", "url": "http://169.254.169.254"}, "url", "link-local"),
         ({"engine": "cloud", "url": "http://127.0.0.1:1"}, "url", "does not answer"),
-        ({"engine": "cloud", "url": "http://127.0.0.1:1", "key_variable": "sk-live-1"}, "key_variable", "_API_KEY"),
-        ({"engine": "cloud", "url": "http://127.0.0.1:1", "key_variable": "NO_API_KEY"}, "key_variable", "not set"),
+        (
+            {"engine": "cloud", "url": "http://127.0.0.1:1", "key_variable": "sk-live-1"},
+            "key_variable",
+            "_API_KEY",
+        ),
+        (
+            {"engine": "cloud", "url": "http://127.0.0.1:1", "key_variable": "NO_API_KEY"},
+            "key_variable",
+            "not set",
+        ),
         ({"models": []}, "models", "Choose one model"),
         ({"models": " , "}, "models", "Choose one model"),
         ({"models": ["nope", MODEL]}, "models", "no model nope. It has: aicleaner-sample:latest"),
@@ -85,7 +93,11 @@ def test_a_short_name_means_the_model_that_the_engine_calls_latest(page: Client)
         ({"prompts": "lengths", "output_tokens": "9"}, "prompt_tokens", "Give a length"),
         ({"prompts": "lengths", "prompt_tokens": "9"}, "output_tokens", "Give a length"),
         ({"n_requests": "0"}, "n_requests", "greater"),
-        ({"n_requests": "1000", "n_rounds": "50", "models": [MODEL, "twin:latest"]}, "n_requests", "more than 50000"),
+        (
+            {"n_requests": "1000", "n_rounds": "50", "models": [MODEL, "twin:latest"]},
+            "n_requests",
+            "more than 50000",
+        ),
         ({"n_rounds": "51"}, "n_rounds", "less than or equal to 50"),
         ({"n_warmup": "2"}, "n_warmup", "greater than or equal to 3"),
         ({"n_requests": "100", "n_warmup": "4"}, "n_warmup", "must be 10 or more"),
@@ -110,14 +122,19 @@ def test_each_mistake_is_said_beside_its_field_and_nothing_typed_is_lost(
     assert 'value="900.5"' in text or "slo_total_ms" in changes
     assert not Run.objects.exists()
     for value in changes.values():
-        if isinstance(value, str) and value.strip(" ,") and field not in {"engine", "kind", "prompts", "key_variable"}:
+        if (
+            isinstance(value, str)
+            and value.strip(" ,")
+            and field not in {"engine", "kind", "prompts", "key_variable"}
+        ):
             assert f'value="{value}"' in text or f">{value}<" in text or field == "models"
 
 
 def test_a_key_in_the_wrong_field_is_not_shown_again(page: Client) -> None:
     """Whoever types the key itself into the field for the variable's name must not see it come back."""
     answer = page.post(
-        "/benchmarks/new/", {**GOOD, "engine": "cloud", "url": "http://127.0.0.1:1", "key_variable": "sk-live-1"}
+        "/benchmarks/new/",
+        {**GOOD, "engine": "cloud", "url": "http://127.0.0.1:1", "key_variable": "sk-live-1"},
     )
     assert "sk-live-1" not in answer.content.decode()
 
@@ -144,14 +161,17 @@ def test_other_addresses_are_for_staff(client: Client, user: User) -> None:
 
 
 def test_fields_that_belong_to_another_kind_change_nothing(page: Client) -> None:
-    page.post("/benchmarks/new/", {**GOOD, "kind": "latency", "concurrency": "7", "rate_per_s": "3", "url": "http://x"})
+    page.post(
+        "/benchmarks/new/",
+        {**GOOD, "kind": "latency", "concurrency": "7", "rate_per_s": "3", "url": "http://x"},
+    )
     parameters = Parameters.model_validate(Run.objects.get().parameters)
     assert (parameters.concurrency, parameters.rate_per_s, parameters.url) == (1, None, "")
 
 
-@pytest.mark.parametrize("engine", ["gateway", "embedded"])
-def test_models_are_asked_of_the_engine(page: Client, engine: str) -> None:
-    answer = page.get("/benchmarks/new/models/", {"engine": engine, "models": [MODEL, "gone"]})
+@pytest.mark.parametrize("name", ["gateway", "embedded"])
+def test_models_are_asked_of_the_engine(page: Client, name: str) -> None:
+    answer = page.get("/benchmarks/new/models/", {"engine": name, "models": [MODEL, "gone"]})
     text = answer.content.decode()
     assert f'value="{MODEL}" checked' in text
     assert 'value="twin:latest" >' in text or 'value="twin:latest">' in text
@@ -166,10 +186,27 @@ def test_an_engine_that_is_away_is_said_and_names_can_be_typed(page: Client) -> 
 
 
 def test_run_again_fills_in_what_the_run_had(page: Client, make_run: Callable[..., Run]) -> None:
-    run = make_run(kind="load", concurrency=3, think_time_s=2.5, workload=None, prompt_tokens=77, output_tokens=9, num_predict=None)
+    run = make_run(
+        kind="load",
+        concurrency=3,
+        think_time_s=2.5,
+        workload=None,
+        prompt_tokens=77,
+        output_tokens=9,
+        num_predict=None,
+    )
     form = page.get(f"/benchmarks/new/?again={run.pk}").context["form"]
-    values = {name: form[name].value() for name in ("kind", "concurrency", "think_time_s", "prompts", "prompt_tokens")}
-    assert values == {"kind": "load", "concurrency": 3, "think_time_s": 2.5, "prompts": "lengths", "prompt_tokens": 77}
+    values = {
+        name: form[name].value()
+        for name in ("kind", "concurrency", "think_time_s", "prompts", "prompt_tokens")
+    }
+    assert values == {
+        "kind": "load",
+        "concurrency": 3,
+        "think_time_s": 2.5,
+        "prompts": "lengths",
+        "prompt_tokens": 77,
+    }
     assert page.get("/benchmarks/new/?again=99999").status_code == 404
     assert page.get("/benchmarks/new/?again=x").status_code == 200
 
@@ -189,7 +226,7 @@ def test_the_estimate_is_unknown_until_something_was_recorded(page: Client) -> N
     )  # fmt: skip
     # 2 rounds of 0.7 s and 3 + 4 requests of 0.2 s and 8 tokens at 0.1 s
     assert "about 15 s" in estimate(page)
-    assert "about 26 s" in estimate(page, num_predict="16")
+    assert "about 27 s" in estimate(page, num_predict="16")
     assert "unknown: no earlier request" in estimate(page, models=[MODEL, "twin:latest"])
 
 

@@ -69,11 +69,11 @@ def test_a_run_without_a_sign_of_life_is_interrupted_and_its_process_can_not_com
 ) -> None:
     run = make_run()
     start()
-    assert services.interrupt_lost_runs(now=NOW + services.LEASE) == 0
+    assert services.interrupt_lost_runs(now=NOW + services.LEASE) == []
     assert services.keep_lease(run, now=NOW + timedelta(seconds=10), progress={"done": 1, "total": 6})
-    assert services.interrupt_lost_runs(now=NOW + services.LEASE + timedelta(seconds=5)) == 0
+    assert services.interrupt_lost_runs(now=NOW + services.LEASE + timedelta(seconds=5)) == []
     late = NOW + services.LEASE + timedelta(seconds=11)
-    assert services.interrupt_lost_runs(now=late) == 1
+    assert services.interrupt_lost_runs(now=late) == [run]
     assert state(run) == State.INTERRUPTED
     assert run.ended_at == late
     assert "gone" in run.reason
@@ -159,7 +159,7 @@ def test_whatever_happens_in_whatever_order_the_states_stay_sound(steps: list[tu
                     expected[started.pk] = State.RUNNING
             elif name == "lose":
                 clock += services.LEASE + timedelta(seconds=1)
-                assert services.interrupt_lost_runs(now=clock) == len(running)
+                assert [each.pk for each in services.interrupt_lost_runs(now=clock)] == running
                 expected |= dict.fromkeys(running, State.INTERRUPTED)
             elif chosen and name == "cancel":
                 if expected[chosen.pk] in ENDED:

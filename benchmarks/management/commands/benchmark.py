@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from pydantic import ValidationError
 
-from benchmarks import execution, reports, selectors, services
+from benchmarks import comparisons, execution, reports, selectors, services
 from benchmarks.engines import LABELS, check_models, engine_models, find_engine
 from benchmarks.errors import BenchmarkError, BusyError
 from benchmarks.estimates import estimate_s
@@ -203,22 +203,23 @@ class Command(BaseCommand):
             time.sleep(0.5)
 
     def _print(self, run: Run, *, as_json: bool) -> None:
+        outcome = services.sum_up(run)
         if as_json:
-            self.stdout.write(json.dumps(reports.run_summary(run), indent=2))
+            self.stdout.write(json.dumps(reports.run_summary(run, outcome), indent=2))
         else:
-            self.stdout.write(reports.run_as_text(run))
+            self.stdout.write(reports.run_as_text(run, outcome))
         if run.reason:
             self._say(run.reason)
 
     def _compare(self, asked_a: str, asked_b: str, *, as_json: bool) -> None:
         sides = []
         for asked in (asked_a, asked_b):
-            side = reports.find_side(asked)
+            side = comparisons.find_side(asked)
             if side is None:
                 known = ", ".join(str(run.pk) for run in selectors.comparable_runs(limit=20)) or "none"
                 raise CommandError(f"There is no measured run {asked}. Runs with results: {known}.")
             sides.append(side)
-        comparison = reports.compare_sides(*sides)
+        comparison = comparisons.compare_sides(*sides)
         if as_json:
             self.stdout.write(json.dumps(comparison.as_json(), indent=2))
         else:
