@@ -13,7 +13,11 @@ from monitoring.selectors import query, series_names
 
 DISTRIBUTIONS = ("ttft_ms", "total_ms", "gap_ms", "tpot_ms")
 COLOURS = ("--s1", "--s2", "--s3", "--s4", "--s5")
-HOST_SERIES = (("cpu_percent", "CPU", "%"), ("gpu_util_percent", "GPU", "%"), ("gpu_power_w", "GPU power", "W"))
+HOST_SERIES = (
+    ("cpu_percent", "CPU", "%"),
+    ("gpu_util_percent", "GPU", "%"),
+    ("gpu_power_w", "GPU power", "W"),
+)
 STRIP_PX, SPACE = 105, 0.045
 
 Trace = dict[str, Any]
@@ -97,8 +101,12 @@ def _timeline(run: Run, summaries: dict[str, Summary]) -> tuple[Chart | None, li
         return None, []
     start = run.started_at.timestamp()
     strips = [
-        Strip("Output", "tok/s", [_trace(*each, "tokens_per_s", start) for each in enumerate(summaries.items())]),
-        Strip("Running", "requests", [_trace(*each, "running", start) for each in enumerate(summaries.items())]),
+        Strip(
+            "Output", "tok/s", [_trace(*each, "tokens_per_s", start) for each in enumerate(summaries.items())]
+        ),
+        Strip(
+            "Running", "requests", [_trace(*each, "running", start) for each in enumerate(summaries.items())]
+        ),
     ]
     hosted, left_out = _host_strips(run, start, max(ends) + 1)
     strips += hosted
@@ -108,7 +116,11 @@ def _timeline(run: Run, summaries: dict[str, Summary]) -> tuple[Chart | None, li
         title="Timeline",
         note="second by second",
         alternative=f"Over the time of the run: {titles}.",
-        plot={"data": _stacked(strips), "layout": _stacked_layout(strips, n_models=len(summaries)), "name": f"benchmark-{run.pk}-timeline"},
+        plot={
+            "data": _stacked(strips),
+            "layout": _stacked_layout(strips, n_models=len(summaries)),
+            "name": f"benchmark-{run.pk}-timeline",
+        },
     ), left_out
 
 
@@ -146,7 +158,13 @@ def _host_strips(run: Run, start: float, end: float) -> tuple[list[Strip], list[
             label = name.partition("{")[2].rstrip("}").replace("=", " ") or title
             colour = COLOURS[(len(traces) + 3) % len(COLOURS)]
             traces.append(
-                {"x": x.round(2).tolist(), "y": y, "name": label, "showlegend": False, "line": {"color": colour, "width": 1.5}}
+                {
+                    "x": x.round(2).tolist(),
+                    "y": y,
+                    "name": label,
+                    "showlegend": False,
+                    "line": {"color": colour, "width": 1.5},
+                }
             )
         if traces:
             strips.append(Strip(title, unit, traces))

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import selectors, services
-from benchmarks.figures import number, ratio, ratio_interval, text_table, unit
+from benchmarks.figures import ratio, ratio_interval, shown, text_table
 from benchmarks.fingerprint import differences
 from benchmarks.models import Run
 from benchmarks.outcome import decide_on, summary_of
-from benchmarks.statistics.compare import Comparison, Decision
 from benchmarks.statistics.metrics import METRICS
 from benchmarks.statistics.rounds import RoundSummary
 from benchmarks.statistics.summary import Summary
+from benchmarks.statistics.verdicts import Comparison, Decision
 
 # Parameters that change what is measured.
 DECISIVE = (
@@ -64,7 +64,9 @@ class SideBySide:
 
     @property
     def verdict(self) -> str:
-        return {"better": "B is better", "worse": "B is worse"}.get(self.decision.verdict, "No difference shown")
+        return {"better": "B is better", "worse": "B is worse"}.get(
+            self.decision.verdict, "No difference shown"
+        )
 
     @property
     def tone(self) -> str:
@@ -73,7 +75,9 @@ class SideBySide:
     @property
     def basis(self) -> str:
         paired = "paired, since they took turns" if self.a.run == self.b.run else "of different runs"
-        return f"{len(self.a.rounds)} rounds of A and {len(self.b.rounds)} of B, {paired}. {self.decision.why}"
+        return (
+            f"{len(self.a.rounds)} rounds of A and {len(self.b.rounds)} of B, {paired}. {self.decision.why}"
+        )
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -133,12 +137,12 @@ def compare_sides(a: Side, b: Side) -> SideBySide:
 
 def _line(found: Comparison, a: Side, b: Side) -> Line:
     metric = METRICS[found.metric]
-    values = [f"{number(side.summary.values[metric.key].value, metric)} {unit(metric)}".strip() for side in (a, b)]
     return Line(
         metric.key,
         metric.label,
         metric.formula,
-        *values,
+        shown(a.summary.values[metric.key].value, metric.key),
+        shown(b.summary.values[metric.key].value, metric.key),
         ratio(found.ratio),
         ratio_interval(found.low, found.high),
         found.verdict,
@@ -154,7 +158,10 @@ def _warnings(a: Side, b: Side) -> list[str]:
         for name, side in (("A", a), ("B", b))
         if side.summary.invalid_reason
     ]
-    circumstances = [f"Measured under other circumstances: {text}." for text in differences(a.run.fingerprint, b.run.fingerprint)]
+    circumstances = [
+        f"Measured under other circumstances: {text}."
+        for text in differences(a.run.fingerprint, b.run.fingerprint)
+    ]
     asked_a, asked_b = a.run.parameters, b.run.parameters
     asked = [
         f"Asked for otherwise: {name.replace('_', ' ')} {asked_a.get(name)} / {asked_b.get(name)}."

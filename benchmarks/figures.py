@@ -42,4 +42,6 @@ def ratio_interval(low: float | None, high: float | None) -> str:
 def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines with aligned columns, for a terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

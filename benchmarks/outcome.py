@@ -12,11 +12,12 @@ from benchmarks import selectors
 from benchmarks.load.result import Result
 from benchmarks.models import Run
 from benchmarks.parameters import Parameters
-from benchmarks.statistics.compare import Decision, decide
+from benchmarks.statistics.compare import decide
 from benchmarks.statistics.energy import Energy
 from benchmarks.statistics.metrics import METRICS
 from benchmarks.statistics.rounds import RoundSummary
 from benchmarks.statistics.summary import Summary, summarise_rounds
+from benchmarks.statistics.verdicts import Decision
 from monitoring.selectors import query, series_names
 
 # One decision is made on these, as far as they apply; nothing may be gained at the price of errors.
@@ -62,7 +63,9 @@ def work_out(run: Run, alive: Callable[[], object] = lambda: None) -> Outcome:
     slo = Parameters.model_validate(run.parameters).slo
     energy = energy_of(run)
     rows = selectors.measurements(run)
-    rounds = {model: [summary_of(row.summary) for row in rows if row.model == model] for model in run.model_names}
+    rounds = {
+        model: [summary_of(row.summary) for row in rows if row.model == model] for model in run.model_names
+    }
     summaries, decisions = {}, {}
     first = next((model for model in run.model_names if rounds[model]), None)
     for model in run.model_names:
@@ -107,10 +110,14 @@ def energy_of(run: Run) -> Energy | None:
         return None
     start = int(run.started_at.timestamp())
     end = int((run.ended_at or run.heartbeat_at or run.started_at).timestamp()) + 2
-    answer = query(run.host, [*names, "gateway_running"], start - IDLE_S, end, points=end - start + IDLE_S, tier=1)
+    answer = query(
+        run.host, [*names, "gateway_running"], start - IDLE_S, end, points=end - start + IDLE_S, tier=1
+    )
     watts = np.sum([answer.series[name].mean for name in names], axis=0)
     at = answer.start + np.arange(len(watts))
     known = ~np.isnan(watts)
     idle = known & (at < start) & (answer.series["gateway_running"].mean == 0)
-    power = cast("list[tuple[float, float]]", list(zip(at[known].tolist(), watts[known].tolist(), strict=True)))
+    power = cast(
+        "list[tuple[float, float]]", list(zip(at[known].tolist(), watts[known].tolist(), strict=True))
+    )
     return Energy(power=power, idle_w=float(np.median(watts[idle])) if idle.sum() >= IDLE_LEAST else None)

@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import exports, selectors
+from benchmarks import exports
 from benchmarks.engines import LABELS
 from benchmarks.figures import interval, number, ratio, ratio_interval, shown, text_table, unit
 from benchmarks.models import Run
 from benchmarks.outcome import Outcome
 from benchmarks.parameters import Parameters
-from benchmarks.statistics.compare import Comparison
 from benchmarks.statistics.metrics import METRICS, Metric
-from benchmarks.statistics.summary import Stratum
+from benchmarks.statistics.strata import Stratum
+from benchmarks.statistics.verdicts import Comparison
 from benchmarks.templatetags.benchmarks import duration
 
 HEADLINES = ("output_tokens_per_s", "ttft_p50_ms", "error_rate")
@@ -34,7 +34,9 @@ class ListRow:
 def list_row(run: Run) -> ListRow:
     """The headline figures, a line per model."""
     columns = [
-        Column(METRICS[key].label, [shown(run.figures.get(model, {}).get(key), key) for model in run.model_names])
+        Column(
+            METRICS[key].label, [shown(run.figures.get(model, {}).get(key), key) for model in run.model_names]
+        )
         for key in HEADLINES
     ]
     return ListRow(run, columns)
@@ -88,7 +90,9 @@ def run_report(run: Run, outcome: Outcome) -> Report:
         rows=[row for metric in METRICS.values() if (row := _row(metric, outcome)) is not None],
         missing=_missing(outcome),
         decisions=[(model, decision.why) for model, decision in outcome.decisions.items()],
-        invalid=_told({model: [each.invalid_reason] for model, each in summaries.items() if each.invalid_reason}),
+        invalid=_told(
+            {model: [each.invalid_reason] for model, each in summaries.items() if each.invalid_reason}
+        ),
         warnings=_told({model: [*each.warnings, *each.notes] for model, each in summaries.items()}),
         errors=[
             (f"{model}: {count} × {status}", each.error_examples.get(status, ""))
@@ -108,7 +112,10 @@ def _row(metric: Metric, outcome: Outcome) -> Row | None:
     if all(value.value is None for value in values.values()):
         return None
     compared = {
-        model: next((each for each in [*decision.comparisons, *decision.guardrails] if each.metric == metric.key), None)
+        model: next(
+            (each for each in [*decision.comparisons, *decision.guardrails] if each.metric == metric.key),
+            None,
+        )
         for model, decision in outcome.decisions.items()
     }
     cells = [

@@ -149,7 +149,9 @@ def run_page(request: HttpRequest, run_id: int) -> HttpResponse:
 @never_cache
 def run_charts(request: HttpRequest, run_id: int) -> HttpResponse:
     run = get_object_or_404(Run, pk=run_id)
-    return render(request, "benchmarks/_charts.html", {"run": run, "charts": charts.run_charts(run, Outcome.of(run))})
+    return render(
+        request, "benchmarks/_charts.html", {"run": run, "charts": charts.run_charts(run, Outcome.of(run))}
+    )
 
 
 @require_GET
