@@ -72,6 +72,7 @@ class Report:
     decisions: Lines  # each model against the first one
     invalid: list[str]
     warnings: list[str]
+    notes: list[str]
     errors: Lines
     strata: list[tuple[str, list[Stratum]]]
     asked: Lines
@@ -80,7 +81,7 @@ class Report:
 
     @property
     def has_results(self) -> bool:
-        return bool(self.models)
+        return bool(self.rows)
 
 
 def run_report(run: Run, outcome: Outcome) -> Report:
@@ -93,7 +94,8 @@ def run_report(run: Run, outcome: Outcome) -> Report:
         invalid=_told(
             {model: [each.invalid_reason] for model, each in summaries.items() if each.invalid_reason}
         ),
-        warnings=_told({model: [*each.warnings, *each.notes] for model, each in summaries.items()}),
+        warnings=_told({model: each.warnings for model, each in summaries.items()}),
+        notes=_told({model: each.notes for model, each in summaries.items()}),
         errors=[
             (f"{model}: {count} × {status}", each.error_examples.get(status, ""))
             for model, each in summaries.items()
@@ -239,7 +241,7 @@ def run_as_text(run: Run, outcome: Outcome) -> str:
             table.append(line)
         lines += text_table(table)
     lines += [f"Not valid: {reason}" for reason in report.invalid]
-    lines += [f"Note: {warning}" for warning in report.warnings]
+    lines += [f"Note: {sentence}" for sentence in (*report.warnings, *report.notes)]
     lines += [f"Errors: {what}: {example}" for what, example in report.errors]
     lines += [f"{model} against {report.models[0]}: {why}" for model, why in report.decisions]
     return "\n".join(lines)
