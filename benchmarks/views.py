@@ -57,7 +57,7 @@ def new_run(request: HttpRequest) -> HttpResponse:
             )
             tasks.wake()
             return redirect("benchmark", run.pk)
-        return render(request, "benchmarks/new.html", _form_context(form, request), status=422)
+        return render(request, "benchmarks/new.html", _form_context(form, request))
     initial: dict[str, Any] = {"models": request.GET.getlist("model")}
     if request.GET.get("again", "").isdecimal():
         run = get_object_or_404(Run, pk=request.GET["again"])

@@ -115,7 +115,7 @@ def test_each_mistake_is_said_beside_its_field_and_nothing_typed_is_lost(
     page: Client, changes: dict[str, Any], field: str, word: str
 ) -> None:
     answer = page.post("/benchmarks/new/", {**GOOD, **changes})
-    assert answer.status_code == 422
+    assert answer.status_code == 200
     assert word in errors(answer)[field], errors(answer)
     text = answer.content.decode()
     assert f'id="id_{field}_error"' in text
