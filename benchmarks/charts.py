@@ -80,7 +80,7 @@ def _distribution(run: Run, key: str, summaries: dict[str, Summary]) -> Chart | 
         for model, each in found.items()
     ]
     layout = {
-        "xaxis": {"title": {"text": sample.unit}, "rangemode": "tozero"},
+        "xaxis": {"rangemode": "tozero", "ticksuffix": f" {sample.unit}"},
         "yaxis": {"title": {"text": "share within (%)"}, "range": [0, 102]},
         "hovermode": "closest",
         "showlegend": len(found) > 1,

@@ -124,7 +124,8 @@ def comparison_choices(*chosen: Side | None) -> list[tuple[str, str]]:
     return [
         (f"{run.pk}/{model}", f"{run.pk}: {model}, {run.kind}" + (" (baseline)" if run.is_baseline else ""))
         for run in runs.values()
-        for model in run.figures
+        for model in run.model_names
+        if model in run.figures
     ]
 
 

@@ -43,11 +43,12 @@ class Outcome:
 
     @classmethod
     def of(cls, run: Run) -> "Outcome":
-        """As it was stored; empty while the run is not over."""
+        """As it was stored, in the order of the run (jsonb keeps none); empty while the run is not over."""
         stored = run.outcome or {"summaries": {}, "decisions": {}}
+        summaries, decisions = stored["summaries"], stored["decisions"]
         return cls(
-            {model: Summary.model_validate(each) for model, each in stored["summaries"].items()},
-            {model: Decision.model_validate(each) for model, each in stored["decisions"].items()},
+            {name: Summary.model_validate(summaries[name]) for name in run.model_names if name in summaries},
+            {name: Decision.model_validate(decisions[name]) for name in run.model_names if name in decisions},
         )
 
     def headlines(self) -> dict[str, dict[str, float]]:

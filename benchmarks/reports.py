@@ -46,13 +46,13 @@ def list_row(run: Run) -> ListRow:
 class Cell:
     """One model's figure; `ratio` to the first model, where both are compared."""
 
+    model: str
     text: str
     interval: str
     ratio: str = ""
     ratio_interval: str = ""
     verdict: str = ""
     tone: str = ""
-    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,23 +121,25 @@ def _row(metric: Metric, outcome: Outcome) -> Row | None:
         for model, decision in outcome.decisions.items()
     }
     cells = [
-        _cell(number(value.value, metric), interval(value.low, value.high, metric), compared.get(model))
+        _cell(
+            model, number(value.value, metric), interval(value.low, value.high, metric), compared.get(model)
+        )
         for model, value in values.items()
     ]
     return Row(metric.key, metric.label, unit(metric), metric.formula, cells)
 
 
-def _cell(text: str, between: str, comparison: Comparison | None) -> Cell:
+def _cell(model: str, text: str, between: str, comparison: Comparison | None) -> Cell:
     if comparison is None:
-        return Cell(text, between)
+        return Cell(model, text, between)
     return Cell(
+        model,
         text,
         between,
         ratio(comparison.ratio),
         ratio_interval(comparison.low, comparison.high),
         comparison.verdict,
         TONES.get(comparison.verdict, ""),
-        comparison.why,
     )
 
 

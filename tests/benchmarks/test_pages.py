@@ -127,7 +127,7 @@ def test_the_result_page_shows_every_metric_that_applies(
     for row in report.rows:
         assert f'id="tip-{row.key}"' in text
     assert report.decisions[0][0] == "twin:latest"
-    assert "no difference shown" in text
+    assert "No metric shows a difference beyond its threshold." in text
     assert measured.fingerprint["models"][MODEL]["digest"][:12] in text
     assert "2 rounds of 3 requests for each model" in text
 
