@@ -19,13 +19,20 @@ from benchmarks.load.run import Measurement
 MAX_PLAN_BYTES = 2**20
 
 
-def tell(message: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 async def measure(plan: Plan) -> None:
-    """Raises NotReadyError. SIGTERM and Ctrl-C end it early; the result is printed all the same."""
+    """Raises NotReadyError, BrokenPipeError. SIGTERM and Ctrl-C end it early; the result is printed all the same."""
+
+    def tell(message: dict[str, Any]) -> None:
+        try:
+            say(json.dumps(message))
+        except BrokenPipeError:  # nobody reads any more: what is measured would be lost
+            running.cancel()
+
     measurement = Measurement(plan, tell)
     running = asyncio.ensure_future(measurement.run())
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -33,10 +40,8 @@ async def measure(plan: Plan) -> None:
     with suppress(asyncio.CancelledError):
         await running
     result = measurement.result()
-    sys.stdout.write(
-        f'{{"type": "result", "complete": {json.dumps(result.complete)}, "result": {result.model_dump_json()}}}\n'
-    )
-    sys.stdout.flush()
+    complete = json.dumps(result.complete)
+    say(f'{{"type": "result", "complete": {complete}, "result": {result.model_dump_json()}}}')
 
 
 def main() -> int:
@@ -53,7 +58,7 @@ def main() -> int:
     except NotReadyError as error:
         sys.stderr.write(f"{error}\n")
         return 3
-    except BrokenPipeError:  # nobody reads any more
+    except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0

@@ -16,7 +16,8 @@ NO_DIFFERENCE: Verdict = "no difference shown"
 
 class Comparison(BaseModel):
     """Of B with A. `ratio`: B / A with its interval at 95 %, None where none can be given. `p`: of no improvement or
-    deterioration beyond the threshold, two-sided. `not_worse`: the interval excludes a deterioration beyond the threshold."""
+    deterioration beyond the threshold, two-sided. `not_worse`: the interval excludes a deterioration beyond the threshold; of
+    shares: it is not shown that it is worse."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -62,10 +62,9 @@ async def read_bare(url: str, streams: int, n_requests: int) -> tuple[float, lis
             nonlocal left
             while left:
                 left -= 1
-                reads, sent = [], perf_counter()
+                sent = perf_counter()
                 async with session.post(f"{url}/api/chat", json=body) as response:
-                    async for data in response.content.iter_any():
-                        reads.append((perf_counter(), data))
+                    reads = [(perf_counter(), data) async for data in response.content.iter_any()]
                 last = json.loads(reads[-1][1].splitlines()[-1])
                 errors.append((reads[0][0] - sent) * 1000 - last["prompt_eval_duration"] / 1e6)
 

@@ -2,7 +2,8 @@
 
 A request says in its options what it wants: `{"timing": {"ttft_ms": 50, "gap_ms": 10, "fault": "drop", "every": 3}}`; the number
 of tokens is `num_predict`, or `tokens`. Each token is one write. The last line tells the real instants, so that what a
-client measured can be compared with what happened: `prompt_eval_duration` from the last byte of the request to the first
+client measured can be compared with what happened (`spread_ms` adds up to so much to the TTFT, by a fixed sequence, so that
+streams do not march in step): `prompt_eval_duration` from the last byte of the request to the first
 write, `eval_duration` from the first to the last token, in ns. A prompt has as many tokens as words, and four more.
 
 `GET /log` tells what came since the last `GET /log`."""
@@ -42,7 +43,7 @@ class TimedProtocol(asyncio.Protocol):
         self.reply: Reply | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's own class is no subclass
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's own class is no subclass
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -116,6 +117,8 @@ class Reply:
             )
         log.running += 1
         log.most_at_once = max(log.most_at_once, log.running)
+        spread = self.timing.get("spread_ms", 0) * (number * 0.618034 % 1)
+        self.ttft_ms = self.timing.get("ttft_ms", 0) + spread
         faulty = number and number % self.timing.get("every", 1) == 0
         self.fault = self.timing.get("fault") if faulty else None
         if self.timing.get("refuse_images") and self.n_images:
@@ -129,7 +132,7 @@ class Reply:
             self.transport.abort()
         elif self.fault != "hang":
             self.start = self.loop.time()
-            self.at(self.timing.get("ttft_ms", 0))
+            self.at(self.ttft_ms)
 
     def at(self, ms: float) -> None:
         self.timer = self.loop.call_at(self.start + ms / 1000, self.write_token)
@@ -152,7 +155,7 @@ class Reply:
             self.end()
             return
         self.transport.write(data)
-        self.at(self.timing.get("ttft_ms", 0) + self.n_sent * self.timing.get("gap_ms", 0))
+        self.at(self.ttft_ms + self.n_sent * self.timing.get("gap_ms", 0))
 
     def break_off(self, data: bytes) -> None:
         if self.fault == "error":
