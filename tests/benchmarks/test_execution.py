@@ -86,7 +86,7 @@ def test_an_openai_server_is_measured_with_a_key_that_stays_in_its_variable(
     assert "very-secret" not in caplog.text
 
 
-def stop_after_some(run: Run, stop: Callable[[], None]) -> Callable[[dict[str, Any]], None]:
+def stop_after_some(run: Run, stop: Callable[[], object]) -> Callable[[dict[str, Any]], None]:
     """A watch that calls `stop` once ten requests beyond the warm-up are done."""
     called: list[bool] = []
 
@@ -212,12 +212,17 @@ def plan(**changes: Any) -> bytes:
     return plan_of(small(**changes), find_engine("embedded"), MODEL, 0).for_process().encode()
 
 
+def hear(load: LoadProcess, messages: list[dict[str, Any]]) -> int:
+    messages += load.messages(0.1)
+    return len(messages)
+
+
 def test_a_load_process_that_is_stopped_gives_its_result_within_a_second_or_so() -> None:
     with LoadProcess(plan(**LONG)) as load:
         messages: list[dict[str, Any]] = []
-        wait_for(lambda: messages.extend(load.messages(0.1)) or len(messages) > 1, "it tells progress")
+        wait_for(lambda: hear(load, messages) > 1, "it tells progress")
         load.stop()
-        wait_for(lambda: messages.extend(load.messages(0.1)) or load.ended, "it ends", 10)
+        wait_for(lambda: hear(load, messages) and load.ended, "it ends", 10)
         assert load.status()[0] == 0
     assert messages[-1]["type"] == "result"
     assert not messages[-1]["complete"]
