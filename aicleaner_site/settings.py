@@ -195,6 +195,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     },
     "watch host": {"task": "monitoring.tasks.watch_host", "schedule": 5.0, "options": {"expires": 5}},
     "delete old alerts": {"task": "monitoring.tasks.delete_old_alerts", "schedule": 3600.0},
+    "look after benchmarks": {
+        "task": "benchmarks.tasks.look_after_runs",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
     "delete old request records": {"task": "inference.tasks.delete_old_request_records", "schedule": 3600.0},
 }
 

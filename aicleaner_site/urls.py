@@ -18,5 +18,6 @@ urlpatterns = [
     path("live/first/", views.live_first, name="live-first"),
     path("alerts/", include("monitoring.alerts.urls")),
     path("", include("inference.urls")),
+    path("benchmarks/", include("benchmarks.urls")),
     path("tuning/", include("tuning.urls")),
 ]

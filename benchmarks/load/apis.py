@@ -1,9 +1,10 @@
 """The two APIs: what a request looks like, and what a line of its stream says."""
 
-import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic_core import from_json  # three times as fast as json, and here anyway
 
 from benchmarks.load.plan import Plan
 from benchmarks.workloads.prompts import Prompt
@@ -73,7 +74,7 @@ class Ollama(Api):
         }
 
     def read_line(self, line: bytes, at: float, answer: Answer) -> bool:
-        said = json.loads(line)
+        said = from_json(line)
         if (error := said.get("error")) is not None:
             answer.error = str(error)
             return False
@@ -125,7 +126,7 @@ class OpenAI(Api):
         if data == b"[DONE]":
             answer.done = at
             return False
-        said = json.loads(data)
+        said = from_json(data)
         if (error := said.get("error")) is not None:
             answer.error = str(error.get("message", error)) if isinstance(error, dict) else str(error)
             return False

@@ -84,6 +84,7 @@ class Client:
             for _ in parsing:
                 await asyncio.sleep(0)
         finally:
+            self.n_reads += len(reads)
             for _ in parsing:  # only after a cancellation is anything left
                 pass
 
@@ -121,10 +122,7 @@ class Client:
             read, n_bytes = response.content.readany, 0
             while data := await read():
                 reads.append((perf_counter(), data))
-                n_lines = data.count(b"\n")
-                exchange.n_lines += n_lines
-                self.n_lines += n_lines
-                self.n_reads += 1
+                self.n_lines += data.count(b"\n")
                 n_bytes += len(data)
                 if n_bytes > MAX_ANSWER_BYTES:
                     exchange.fail(Status.BROKEN, f"the answer is larger than {MAX_ANSWER_BYTES} bytes")
@@ -133,15 +131,15 @@ class Client:
 
     def _parse(self, exchange: Exchange, reads: list[tuple[float, bytes]]) -> Iterator[None]:
         """Fill in what the stream said; yields now and then, so that other streams get their turn."""
-        answer, rest, n_lines = exchange.answer, b"", 0
+        answer, rest = exchange.answer, b""
         try:
             for at, data in reads:
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
                     if line.strip() and self.api.read_line(line, at, answer):
                         exchange.content_at.append(at)
-                    n_lines += 1
-                    if n_lines % LINES_AT_ONCE == 0:
+                    exchange.n_lines += 1
+                    if exchange.n_lines % LINES_AT_ONCE == 0:
                         yield
             if rest.strip() and self.api.read_line(rest, reads[-1][0], answer):
                 exchange.content_at.append(reads[-1][0])

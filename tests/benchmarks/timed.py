@@ -13,7 +13,7 @@ import asyncio
 import json
 from itertools import pairwise
 from time import monotonic, perf_counter_ns
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import uvloop
 
@@ -28,6 +28,7 @@ class Log:
     def clear(self) -> None:
         self.requests: list[dict[str, Any]] = []
         self.gaps_ms: list[float] = []
+        self.ttfts_ms: list[float] = []
         self.most_at_once = 0
         self.n_cancelled = 0
 
@@ -36,6 +37,7 @@ class TimedProtocol(asyncio.Protocol):
     """One connection; requests come one after the other."""
 
     log = Log()
+    default_timing: ClassVar[dict[str, Any]] = {}
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -90,7 +92,7 @@ class Reply:
         self.protocol, self.transport, self.loop = protocol, protocol.transport, protocol.loop
         self.native = path.startswith("/api/")
         options = body.get("options", {}) if self.native else body
-        self.timing = options.get("timing", {})
+        self.timing = options.get("timing", protocol.default_timing)
         self.n = options.get("num_predict" if self.native else "max_tokens") or self.timing.get("tokens", 8)
         message = body["messages"][0]
         content = message["content"]
@@ -208,6 +210,8 @@ class Reply:
             return
         self.ended = True
         self.protocol.log.running -= 1
+        if self.written:
+            self.protocol.log.ttfts_ms.append((self.written[0] - self.received) / 1e6)
         self.protocol.log.gaps_ms += [(after - before) / 1e6 for before, after in pairwise(self.written)]
 
     def client_left(self) -> None:
@@ -229,4 +233,7 @@ async def serve(port: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    uvloop.run(serve(parser.parse_args().port))
+    parser.add_argument("--timing", type=json.loads, default={}, help="for requests that say nothing of it")
+    arguments = parser.parse_args()
+    TimedProtocol.default_timing = arguments.timing
+    uvloop.run(serve(arguments.port))
