@@ -92,7 +92,7 @@ def test_a_full_disk_is_told_before_anything_is_written(monkeypatch: pytest.Monk
     ("variable", "host", "what"),
     [
         ("AICLEANER_GATEWAY_PORT", "127.0.0.1", "gateway"),
-        ("AICLEANER_GATEWAY_PORT", "0.0.0.0", "gateway"),  # noqa: S104 - as Ollama's own variable may say
+        ("AICLEANER_GATEWAY_PORT", "0.0.0.0", "gateway"),
         ("AICLEANER_GATEWAY_PORT", "http://localhost", "gateway"),
         ("AICLEANER_ENGINE_PORT", "127.0.0.1", "embedded engine"),
     ],
