@@ -1,4 +1,4 @@
-"""CPU of the collector a minute, beside psutil doing the same and beside Glances."""
+"""CPU of the collector a minute, with an engine and a gateway to ask, beside psutil doing the same and beside Glances."""
 
 import os
 import subprocess
@@ -11,12 +11,16 @@ from pathlib import Path
 import psutil
 
 from aicleaner_site.valkey import ValkeyServer
+from inference.sample_model.evaluate import FILE as SAMPLE
 from tests.bench import Row, cpu_s_per_minute
+from tests.inference.serving import Server
 from tests.product import BASE_DIR
 
 SECONDS = 40.0
 READERS = """
 import time
+import django
+django.setup()
 from monitoring.collector import Sampler
 from monitoring.readers import Roots
 sampler = Sampler("bench", Roots(valkey_url=VALKEY))
@@ -38,18 +42,32 @@ while True:
 
 
 def measure(command: list[str], environment: dict[str, str]) -> float:
-    with subprocess.Popen(
-        command, cwd=BASE_DIR, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, cwd=BASE_DIR, env=environment, stdout=log, stderr=log)
         try:
-            return cpu_s_per_minute(psutil.Process(process.pid), SECONDS)
+            spent = cpu_s_per_minute(psutil.Process(process.pid), SECONDS)
+            log.seek(0)
+            assert process.poll() is None, f"{command} ended: {log.read().decode()[-1000:]}"
+            return spent
         finally:
             process.terminate()
+            process.wait(20)
 
 
 def run() -> Iterator[Row]:
     folder = Path(tempfile.mkdtemp(prefix="aic-b-"))
-    with ValkeyServer(folder / "v.sock") as valkey:
+    engine = (
+        "inference.engine",
+        "--models",
+        str(folder / "models"),
+        "--seed-model",
+        f"aicleaner-sample={SAMPLE}",
+    )
+    with (
+        ValkeyServer(folder / "v.sock") as valkey,
+        Server(*engine) as embedded,
+        Server("inference.gateway", "--valkey", valkey.url, "--engine", f"embedded={embedded.url}"),
+    ):
         environment = {
             **os.environ,
             "AICLEANER_DATA_DIR": str(folder),
