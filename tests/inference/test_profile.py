@@ -211,7 +211,8 @@ def loaded(**sizes: tuple[int, int]) -> list[dict[str, Any]]:
 
 def test_which_model_goes_when_the_loaded_ones_take_too_much() -> None:
     gate = Gate(1)
-    models = Models(None, None, gate, lambda: NONE)  # type: ignore[arg-type] - it asks nobody here
+    nobody: Any = None  # no engine is asked here
+    models = Models(nobody, nobody, gate, lambda: NONE)
     models.last_used = {"a:latest": 3.0, "b:latest": 1.0, "c:latest": 2.0}
     three = loaded(a=(10, 0), b=(10, 10), c=(10, 10))
     tight = Profile("p", memory_bytes=25)
