@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from django.db import DatabaseError, close_old_connections, connections
@@ -58,6 +59,8 @@ class AlertLoop:
             while self.waiting and not self._end.is_set():
                 if not self.take_next():
                     self._end.wait(RETRY_S)
+        with suppress(DatabaseError):  # the last chance
+            self.store_unstored()
         connections.close_all()
 
     def take_next(self) -> bool:

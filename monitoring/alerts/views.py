@@ -70,7 +70,7 @@ def _alert_page(request: HttpRequest, alert_id: int, **forms: Form) -> HttpRespo
         "resolve_form": ResolveForm(),
         **forms,
     }
-    return render(request, "monitoring/alert.html", context, status=422 if forms else 200)
+    return render(request, "monitoring/alert.html", context)
 
 
 @require_POST
@@ -133,7 +133,7 @@ def silences(request: HttpRequest) -> HttpResponse:
     current, past = selectors.silences(now)
     rows = [(each, each.is_active(now), selectors.silenced_by(each)) for each in current]
     context = {"form": form, "current": rows, "past": past}
-    return render(request, "monitoring/silences.html", context, status=422 if form.errors else 200)
+    return render(request, "monitoring/silences.html", context)
 
 
 def _of_alert(alert_id: str) -> dict[str, str]:

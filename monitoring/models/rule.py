@@ -26,10 +26,10 @@ class SetBy(models.TextChoices):
 
 
 def _seconds(
-    default: int, help_text: str, *, least: int = 0, most: int = DAY_S
+    label: str, default: int, help_text: str, *, least: int = 0, most: int = DAY_S
 ) -> models.PositiveIntegerField:  # type: ignore[type-arg]
     limits = [MinValueValidator(least), MaxValueValidator(most)]
-    return models.PositiveIntegerField(default=default, validators=limits, help_text=help_text)
+    return models.PositiveIntegerField(label, default=default, validators=limits, help_text=help_text)
 
 
 class Rule(models.Model):
@@ -50,7 +50,9 @@ class Rule(models.Model):
         choices=[(each.value, each.value) for each in Aggregate],
         help_text="What is compared: last, mean, min or max of the window, or its share of the divisor in per cent",
     )
-    window_s = _seconds(10, "Seconds of the window; 80 % of its samples have to be there", least=1, most=3600)
+    window_s = _seconds(
+        "window (s)", 10, "Seconds of the window; 80 % of its samples have to be there", least=1, most=3600
+    )
     divisor = models.CharField(
         max_length=200,
         blank=True,
@@ -68,8 +70,8 @@ class Rule(models.Model):
     )
     critical_at = models.FloatField(null=True, blank=True, help_text="From this value on it is critical")
     severity = models.PositiveSmallIntegerField(default=Severity.WARNING, choices=SEVERITIES)
-    for_s = _seconds(60, "Seconds that the condition lasts before it fires")
-    keep_firing_for_s = _seconds(60, "Seconds that it is clear before it resolves")
+    for_s = _seconds("for (s)", 60, "Seconds that the condition lasts before it fires")
+    keep_firing_for_s = _seconds("keep firing for (s)", 60, "Seconds that it is clear before it resolves")
     no_data = models.CharField(
         "missing data",
         max_length=10,
@@ -81,9 +83,13 @@ class Rule(models.Model):
         ],
         help_text="They never resolve an alert",
     )
-    no_data_for_s = _seconds(120, "Seconds without data until that counts", least=1)
-    cooldown_s = _seconds(300, "Least seconds between notices of one series; a rise in severity passes")
-    repeat_s = _seconds(4 * 3600, "Seconds until a firing alert is told again; 0: never", most=30 * DAY_S)
+    no_data_for_s = _seconds("no data for (s)", 120, "Seconds without data until that counts", least=1)
+    cooldown_s = _seconds(
+        "cooldown (s)", 300, "Least seconds between notices of one series; a rise in severity passes"
+    )
+    repeat_s = _seconds(
+        "repeat (s)", 4 * 3600, "Seconds until a firing alert is told again; 0: never", most=30 * DAY_S
+    )
     advice = models.CharField(
         max_length=300, blank=True, help_text="What to do about it; stands in each notice"
     )

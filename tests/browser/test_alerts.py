@@ -28,7 +28,7 @@ def other(browser: Browser, product: Product) -> Iterator[Page]:
 def set_memory_rule(page: Page, product: Product, **values: str) -> None:
     """In the admin, as a person does."""
     page.goto(f"{product.web_url}/alerts/rules/")
-    page.get_by_role("link", name="Memory", exact=True).click()
+    page.get_by_role("region", name="Rules").get_by_role("link", name="Memory", exact=True).click()
     for name, value in values.items():
         page.fill(f"#id_{name}", value)
     page.locator("[name=_save]").click()

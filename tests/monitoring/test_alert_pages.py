@@ -158,7 +158,7 @@ def test_without_samples_the_page_says_so(person: Client, alert: Alert) -> None:
 
 def test_acknowledging_takes_a_note(person: Client, alert: Alert) -> None:
     bad = person.post(f"/alerts/{alert.pk}/acknowledge/", {"note": " ", "lasts": "3600"})
-    assert bad.status_code == 422
+    assert bad.status_code == 200
     assert "Say what you found or what you will do." in bad.content.decode()
     bad = person.post(f"/alerts/{alert.pk}/acknowledge/", {"note": "kept text", "lasts": "17"})
     assert "kept text" in bad.content.decode()
@@ -177,8 +177,8 @@ def test_acknowledging_takes_a_note(person: Client, alert: Alert) -> None:
 
 
 def test_notes_are_kept_and_shown_as_text(person: Client, alert: Alert) -> None:
-    assert person.post(f"/alerts/{alert.pk}/note/", {"text": ""}).status_code == 422
-    assert person.post(f"/alerts/{alert.pk}/note/", {"text": "x" * 1001}).status_code == 422
+    assert person.post(f"/alerts/{alert.pk}/note/", {"text": ""}).status_code == 200
+    assert person.post(f"/alerts/{alert.pk}/note/", {"text": "x" * 1001}).status_code == 200
     person.post(f"/alerts/{alert.pk}/note/", {"text": "<b>fan</b> is dirty"})
     assert "&lt;b&gt;fan&lt;/b&gt; is dirty" in person.get(f"/alerts/{alert.pk}/").content.decode()
 
@@ -254,7 +254,7 @@ def test_times_of_a_silence_are_the_viewers(person: Client) -> None:
 def test_a_wrong_silence_is_said_beside_its_field(person: Client, values: dict[str, str], said: str) -> None:
     answer = person.post("/alerts/silences/", {"matchers": "rule=Heat", "reason": "kept text", **values})
     page = answer.content.decode()
-    assert answer.status_code == 422
+    assert answer.status_code == 200
     assert said in page
     assert values.get("reason", "kept text") in page
     assert not Silence.objects.exists()
