@@ -26,6 +26,7 @@ class Field:
 
 MODEL, MACHINE, CACHE, ALERTS, VARIANT = "Model options", "Limits", "Cache", "Alerts", "Model variant"
 KEPT = "Kept for later: it acts once there are variants of the model; nothing is switched by it now."
+RULE = "Sets the default alert rule. Left open, the rule stays as config.yaml or a person set it."
 
 FIELDS: tuple[Field, ...] = (
     Field(
@@ -113,9 +114,9 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "cache_ttl_min", "Cache time", "number", CACHE, "Minutes that an answer is kept.", "min", 0.1, 10080
     ),
-    Field("alert_memory_percent", "Memory alert", "number", ALERTS, "Alert above this.", "%", 1, 100),
-    Field("alert_cpu_percent", "CPU alert", "number", ALERTS, "Alert above this.", "%", 1, 100),
-    Field("alert_seconds", "Alert time", "number", ALERTS, "Seconds that it has to last.", "s", 1, 3600),
+    Field("alert_memory_percent", "Memory alert", "number", ALERTS, RULE, "%", 1, 100),
+    Field("alert_cpu_percent", "CPU alert", "number", ALERTS, RULE, "%", 1, 100),
+    Field("alert_seconds", "Alert time", "number", ALERTS, f"How long it has to last. {RULE}", "s", 1, 3600),
     Field(
         *("quantization", "Quantization", "choice", VARIANT, KEPT),
         choices=(

@@ -150,12 +150,11 @@ def fill(profile: Profile, path: str, values: dict[str, Any], *, one_thread: boo
 
     Empty: nothing to do. `one_thread`: the engine runs this model on a single thread, which a profile doesn't raise.
     A request whose options are not as they should be is left to the engine to refuse."""
-    own = values.get("options")
-    if own is None:
+    names, own = SAMPLING.get(path), values.get("options")
+    if own is None or (names is not None and not isinstance(own, dict)):
         own = {}
     if not isinstance(own, dict):
         return {}
-    names = SAMPLING.get(path)
     fields: dict[str, Any] = {}
     options: dict[str, Any] = {}
     for name, value in profile.options.items():
