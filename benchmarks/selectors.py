@@ -1,0 +1,71 @@
+"""Questions about runs."""
+
+import json
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser, User
+from django.db.models import QuerySet
+
+from benchmarks.models import Measurement, Run, State
+
+
+def find_runs(*, state: str = "", kind: str = "", model: str = "") -> QuerySet[Run]:
+    """Newest first; empty words filter nothing."""
+    runs = Run.objects.defer("outcome", "fingerprint")
+    if state:
+        runs = runs.filter(state=state)
+    if kind:
+        runs = runs.filter(kind=kind)
+    if model:
+        runs = runs.filter(model_names__icontains=model)
+    return runs
+
+
+def n_ahead(run: Run) -> int:
+    """Runs that come before this queued one, the running one included."""
+    waiting = Run.objects.filter(host=run.host, state=State.QUEUED, created_at__lt=run.created_at).count()
+    return waiting + Run.objects.filter(host=run.host, state=State.RUNNING).count()
+
+
+def is_waiting(host: str) -> bool:
+    """Whether a run waits and nothing runs."""
+    states = set(
+        Run.objects.filter(host=host, state__in=(State.QUEUED, State.RUNNING)).values_list("state", flat=True)
+    )
+    return states == {State.QUEUED}
+
+
+def may_change(user: User | AnonymousUser, run: Run) -> bool:
+    """Cancel, delete, baseline: whoever asked for the run, and staff."""
+    return user.is_staff or (run.user_id is not None and run.user_id == user.pk)
+
+
+def measurements(run: Run) -> list[Measurement]:
+    """In order of measuring, without the raw results."""
+    return list(run.measurements.defer("raw"))
+
+
+def raw_results(run: Run, model: str | None = None) -> Iterator[tuple[Measurement, dict[str, Any]]]:
+    """Each measurement with its Result, one at a time: a big run never stands in memory whole."""
+    rows = run.measurements.all() if model is None else run.measurements.filter(model=model)
+    for row in rows.iterator(chunk_size=1):
+        yield row, json.loads(zlib.decompress(bytes(row.raw)))
+
+
+def history(run: Run, other: Run, limit: int = 10) -> list[Run]:
+    """Earlier runs of the same configuration on the same host: they tell how far runs differ by themselves."""
+    same = Run.objects.filter(host=run.host, state=State.DONE, parameters=run.parameters)
+    return list(same.exclude(pk__in=(run.pk, other.pk)).order_by("-created_at")[:limit])
+
+
+def comparable_runs(limit: int = 50) -> list[Run]:
+    """Runs that measured something, for the choice of two to compare; baselines first."""
+    return list(Run.objects.exclude(figures={}).order_by("-is_baseline", "-created_at", "-id")[:limit])
+
+
+def baseline_for(run: Run) -> Run | None:
+    """The baseline of the same kind and models on the same host, other than the run itself."""
+    same = Run.objects.filter(host=run.host, kind=run.kind, model_names=run.model_names, is_baseline=True)
+    return same.exclude(pk=run.pk).first()
