@@ -176,6 +176,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 2.0,
         "options": {"expires": 2},
     },
+    "look after benchmarks": {
+        "task": "benchmarks.tasks.look_after_runs",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
     "delete old request records": {"task": "inference.tasks.delete_old_request_records", "schedule": 3600.0},
 }
 
