@@ -17,4 +17,5 @@ urlpatterns = [
     path("", views.live, name="live"),
     path("live/first/", views.live_first, name="live-first"),
     path("", include("inference.urls")),
+    path("benchmarks/", include("benchmarks.urls")),
 ]
