@@ -16,7 +16,7 @@ from benchmarks.statistics.compare import decide
 from benchmarks.statistics.energy import Energy
 from benchmarks.statistics.metrics import METRICS
 from benchmarks.statistics.rounds import RoundSummary
-from benchmarks.statistics.summary import Summary, summarise_rounds
+from benchmarks.statistics.summary import LEAST, Summary, summarise_rounds
 from benchmarks.statistics.verdicts import Decision
 from monitoring.selectors import query, series_names
 
@@ -94,9 +94,8 @@ def decide_on(
 
 def _applies(key: str, rounds: list[RoundSummary]) -> bool:
     metric = METRICS[key]
-    if metric.sample is not None and metric.quantile != 0.5:
-        least = 100 if metric.quantile == 0.95 else 1000
-        return sum(len(each.samples.get(metric.sample, ())) for each in rounds) >= least
+    if metric.sample is not None and metric.quantile in LEAST:
+        return sum(len(each.samples.get(metric.sample, ())) for each in rounds) >= LEAST[metric.quantile]
     return any(key in each.values for each in rounds)
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from benchmarks.load.plan import Slo, default_warmup
+from benchmarks.statistics.rounds import take_turns
 
 Kind = Literal["latency", "throughput", "load"]
 Workload = Literal["image_analysis", "task_generation", "mixed"]
@@ -73,9 +74,5 @@ class Parameters(BaseModel):
         return {name: value for name, value in found.items() if value is not None}
 
     def order(self) -> list[tuple[int, str]]:
-        """(round, model) in the order of measuring: AB BA AB BA, so that a drift of the machine hits all alike."""
-        return [
-            (number, model)
-            for number in range(self.n_rounds)
-            for model in (self.models if number % 2 == 0 else self.models[::-1])
-        ]
+        """(round, model) in the order of measuring."""
+        return take_turns(self.models, self.n_rounds)
