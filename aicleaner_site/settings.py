@@ -183,6 +183,18 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 2.0,
         "options": {"expires": 2},
     },
+    "keep gateway in step": {
+        "task": "tuning.tasks.keep_gateway_in_step",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
+    "deliver notices": {
+        "task": "monitoring.tasks.deliver_notices",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
+    "watch host": {"task": "monitoring.tasks.watch_host", "schedule": 5.0, "options": {"expires": 5}},
+    "delete old alerts": {"task": "monitoring.tasks.delete_old_alerts", "schedule": 3600.0},
     "look after benchmarks": {
         "task": "benchmarks.tasks.look_after_runs",
         "schedule": 5.0,

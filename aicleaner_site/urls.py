@@ -19,4 +19,5 @@ urlpatterns = [
     path("alerts/", include("monitoring.alerts.urls")),
     path("", include("inference.urls")),
     path("benchmarks/", include("benchmarks.urls")),
+    path("tuning/", include("tuning.urls")),
 ]
