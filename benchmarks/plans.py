@@ -6,6 +6,8 @@ from benchmarks.engines import Engine
 from benchmarks.load.plan import Plan, explain
 from benchmarks.parameters import Parameters
 
+# An answer that the gateway kept would measure the cache.
+GATEWAY_HEADERS = {"x-aicleaner-client": "benchmark", "cache-control": "no-cache"}
 # Fields of the form, where they are called otherwise than in the plan.
 FORM_FIELDS = {
     "workload": "prompts",
@@ -37,7 +39,7 @@ def plan_of(parameters: Parameters, engine: Engine, model: str, number: int) -> 
             "slo": parameters.slo,
             "timeout_s": parameters.timeout_s,
             "seed": parameters.seed + number,
-            "headers": {"x-aicleaner-client": "benchmark"} if engine.name == "gateway" else {},
+            "headers": GATEWAY_HEADERS if engine.name == "gateway" else {},
         }
     )
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+import redis
 from django.conf import settings
 from django.db import connection
 
@@ -71,6 +72,20 @@ def test_through_the_gateway_the_engine_behind_it_is_told(make_run: MakeRun) -> 
     assert run.state == State.DONE
     assert run.fingerprint["engine"]["kind"] == "embedded"
     assert run.fingerprint["engine"]["name"] == "gateway"
+
+
+def test_no_answer_that_is_measured_comes_from_the_gateway_s_cache(make_run: MakeRun) -> None:
+    with redis.from_url(settings.VALKEY_URL) as valkey:
+        valkey.delete("aicleaner:gateway:records")
+        for _ in range(2):  # the second run asks what the first one asked
+            assert run_it(make_run(engine="gateway", n_rounds=1, n_requests=3)).state == State.DONE
+
+        def caches() -> list[str]:
+            found = [json.loads(fields[b"r"]) for _, fields in valkey.xrange("aicleaner:gateway:records")]
+            return [each["cache"] for each in found if each["client"] == "benchmark"]
+
+        wait_for(lambda: len(caches()) >= 12, "the gateway's records are there")
+        assert set(caches()) == {"bypass"}
 
 
 def test_an_openai_server_is_measured_with_a_key_that_stays_in_its_variable(
