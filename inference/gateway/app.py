@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -416,6 +417,7 @@ async def _respond(send: Send, meter: Meter, status: int, body: bytes, content_t
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
+@lru_cache(maxsize=256)
 def is_local(host: str) -> bool:
     """Whether a Host header names this machine or its network."""
     name = urlsplit(f"//{host}").hostname or ""
