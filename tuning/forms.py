@@ -89,6 +89,7 @@ class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]
             effective, widget = inherited[name], self.fields[name].widget
             source = effective.source if effective.value is not None else ""
             text = shown(field, effective.value) + (f" (from {source})" if source else "")
+            self.fields[name].help_text = field.acts
             choices = getattr(widget, "choices", None)
             if choices is not None:
                 # Django's own empty choices: '' of a choice field, 'unknown' of a switch
@@ -97,4 +98,4 @@ class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]
                 ]
             else:
                 widget.attrs["placeholder"] = text
-                self.fields[name].help_text = f"{field.acts} {in_range(field)}."
+                self.fields[name].help_text += f" {in_range(field)}."

@@ -16,19 +16,17 @@ NONE = "none"  # how a request asks for no profile
 def _number(name: str) -> Any:
     """A field of the table that may be left open."""
     kind = models.PositiveIntegerField if BY_NAME[name].kind == "integer" else models.FloatField
-    return kind(BY_NAME[name].label, null=True, blank=True, help_text=BY_NAME[name].acts)
+    return kind(BY_NAME[name].label, null=True, blank=True)
 
 
 def _switch(name: str) -> Any:
-    return models.BooleanField(BY_NAME[name].label, null=True, blank=True, help_text=BY_NAME[name].acts)
+    return models.BooleanField(BY_NAME[name].label, null=True, blank=True)
 
 
 def _choice(name: str) -> Any:
     """Empty: left open."""
     field = BY_NAME[name]
-    return models.CharField(
-        field.label, max_length=20, blank=True, choices=field.choices, help_text=field.acts
-    )
+    return models.CharField(field.label, max_length=20, blank=True, choices=field.choices)
 
 
 class Profile(models.Model):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+import scipy  # scipy.stats is loaded at its first use: an idle process saves 45 MB
 
 from benchmarks.statistics.samples import Floats
 
@@ -18,7 +18,7 @@ Interval = tuple[float, float]
 
 def wilson(k: int, n: int) -> Interval:
     """Of a proportion k / n. n >= 1."""
-    found = stats.binomtest(k, n).proportion_ci(LEVEL, method="wilson")
+    found = scipy.stats.binomtest(k, n).proportion_ci(LEVEL, method="wilson")
     return float(found.low), float(found.high)
 
 
@@ -29,7 +29,7 @@ def quantile_interval(rounds: Sequence[Floats], quantile: float) -> Interval | N
         n = N_RESAMPLES if sum(map(len, rounds)) < MANY else N_RESAMPLES_OF_MANY
         return percentile_interval(resampled_quantiles(rounds, quantile, n=n))
     ordered = np.sort(rounds[0])
-    low, high = stats.binom.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], len(ordered), quantile).astype(int)
+    low, high = scipy.stats.binom.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], len(ordered), quantile).astype(int)
     return (float(ordered[low - 1]), float(ordered[high])) if low > 0 and high < len(ordered) else None
 
 
@@ -78,5 +78,5 @@ def rate_interval(values: Sequence[float]) -> Interval | None:
     if len(values) < 3 or min(values) <= 0:
         return None
     logs = np.log(values)
-    half = stats.t.ppf((1 + LEVEL) / 2, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
+    half = scipy.stats.t.ppf((1 + LEVEL) / 2, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
     return float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))

