@@ -79,10 +79,19 @@ UNFOLD: dict[str, Any] = {
                 ]
             },
             {
+                "title": "Settings",
+                "items": [
+                    _list_of("Profiles", "tune", "tuning_profile"),
+                    _list_of("Alert rules", "notifications", "monitoring_rule"),
+                ],
+            },
+            {
                 "title": "Records",
                 "items": [
                     _list_of("Requests", "swap_vert", "inference_inferencerequest"),
                     _list_of("Events", "event_note", "monitoring_event"),
+                    _list_of("Deliveries", "outgoing_mail", "monitoring_delivery"),
+                    _list_of("Benchmark runs", "speed", "benchmarks_run"),
                 ],
             },
             {
