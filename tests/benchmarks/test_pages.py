@@ -91,7 +91,7 @@ def test_long_lists_have_pages_and_cost_the_same_queries(
 ) -> None:
     for n in range(27):
         make_run(now=NOW + timedelta(seconds=n))
-    with django_assert_num_queries(4):  # session, user, count, rows
+    with django_assert_num_queries(5):  # session, user, count, rows, open alerts
         answer = page.get("/benchmarks/?kind=latency")
     assert "page 1 of 2, 27 runs" in text_of(answer)
     assert "kind=latency&amp;page=2" in text_of(answer)
