@@ -152,8 +152,11 @@ def test_one_cursor_goes_through_all_charts_and_their_legends_say_its_second(pag
     page.locator(".plot").first.scroll_into_view_if_needed()
     page.locator(".plot .u-over").first.hover(position={"x": 40, "y": 40})
     expect(page.locator("#lane .said")).to_contain_text(re.compile(r"\d\d:\d\d:\d\d · [\d:]+ min ago"))
-    shifts = page.locator(".u-cursor-x").evaluate_all("all => new Set(all.map(e => e.style.transform)).size")
-    assert shifts == 1
+    places = page.locator(".u-cursor-x").evaluate_all(
+        "all => all.map(line => line.getBoundingClientRect().x - line.parentElement.getBoundingClientRect().x)"
+    )
+    assert len(places) >= 9
+    assert max(places) - min(places) <= 2, places  # columns differ by a pixel
     page.mouse.move(5, 5)
     expect(page.locator("#lane .said")).to_be_hidden()
 

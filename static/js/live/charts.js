@@ -1,43 +1,12 @@
-// The strips drawn: one cursor through all of them, events as lines, gaps as gaps. This module owns uPlot and its colours.
+// The strips drawn: one cursor through all of them, events as lines, gaps as gaps. This module owns uPlot.
 import { element, setText } from "./dom.js";
-import { latest, largest } from "./window.js";
-import { minute } from "./format.js";
+import { clock, minute } from "./format.js";
+import { forgetColours, lonely, paintBar, paintEvents, roundUp, token } from "./paint.js";
 import { strips } from "./strips.js";
+import { latest, largest } from "./window.js";
 
 const COLOURS = ["--s1", "--s2", "--s3", "--s4", "--s5", "--s6", "--s7", "--s8"];
-const HEIGHT = 148, AXIS = 62, RIGHT = 8;
-export const EVENT_COLOURS = { model: "--s2", gpu: "--warn", engine: "--s4" };
-
-// The colour that a token has now; a canvas can't read variables, and asking each time would cost a layout.
-const colours_ = new Map();
-function token(name, alpha = 1) {
-  if (!colours_.has(name)) {
-    const probe = document.documentElement.appendChild(element("i"));
-    probe.style.color = `var(${name})`;
-    colours_.set(name, getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).join(", "));
-    probe.remove();
-  }
-  return `rgba(${colours_.get(name)}, ${alpha})`;
-}
-
-// 1, 2 or 5 times a power of ten: the scale steps now and then instead of breathing each second.
-function roundUp(value) {
-  const power = 10 ** Math.floor(Math.log10(value));
-  return power * [1, 2, 5, 10].find((step) => value <= step * power * 1.0001);
-}
-
-// A known second between two unknown ones would leave no line: it is drawn as a point.
-function lonely(values) {
-  const found = [];
-  let before = false, here = (values[0] ?? null) !== null;
-  for (let i = 0; i < values.length; i += 1) {
-    const after = (values[i + 1] ?? null) !== null;
-    if (here && !before && !after) found.push(i);
-    before = here;
-    here = after;
-  }
-  return found;
-}
+const HEIGHT = 148, AXIS = 62, RIGHT = 8, TIME_STEPS = [5, 10, 15, 30, 60, 120, 300];
 
 export class Charts {
   // `onPoint(at)`: the second under the mouse, null when it left.
@@ -76,7 +45,7 @@ export class Charts {
 
   // Colours have changed.
   rebuild() {
-    colours_.clear();
+    forgetColours();
     this.shape = "";
     this.draw();
   }
@@ -110,15 +79,15 @@ export class Charts {
       width: Math.max(Math.floor(plot.box.clientWidth), 240), height: HEIGHT, padding: [8, RIGHT, 0, 0], legend: { show: false },
       cursor: { sync: { key: "live", scales: ["x", null] }, y: false, drag: { x: false, y: false }, points: { size: 5 } },
       scales: { x: { range: () => this.range() }, y: { range: (u, low, high) => [0, top(u, low, high)] } },
-      axes: [{ ...axis, size: 22, gap: 4, space: 64, values: (_, ticks) => ticks.map(minute) },
+      axes: [{ ...axis, size: 22, gap: 4, space: 64, incrs: TIME_STEPS, values: (_, ticks, __, ___, step) => ticks.map(step < 60 ? clock : minute) },
         { ...axis, size: AXIS, gap: 6, space: 28, ...(incrs ? { incrs } : {}), values: (_, ticks) => ticks.map((tick) => format(tick, false)) }],
       series: [{}, ...colours.map((colour, i) => ({
         stroke: token(colour), width: 1.5, fill: i === 0 && colours.length < 5 ? token(colour, 0.1) : undefined,
         points: { show: true, size: 4, fill: token(colour), filter: (u, k) => lonely(u.data[k]) },
       }))],
       hooks: {
-        drawClear: [(u) => this.drawEvents(u)],
-        draw: [(u) => this.drawBar(u, plot)],
+        drawClear: [(u) => paintEvents(u, this.events())],
+        draw: [(u) => paintBar(u, this.window.times, plot.bar)],
         setCursor: [(u) => this.pointed(u, plot)],
       },
     };
@@ -138,26 +107,6 @@ export class Charts {
     if (this.pinned !== null) uplot.setCursor({ left: uplot.valToPos(this.pinned, "x"), top: 10 }, true, false);
     this.say(plot);
     if (!plot.box.ariaLabel || this.window.times.at(-1) % 10 === 0) this.describe(plot, values);
-  }
-
-  // Events of the lane, faint, so that a jump in a line has its reason beside it.
-  drawEvents(u) {
-    const { left, top, width, height } = u.bbox, [start] = this.range();
-    for (const event of this.events()) {
-      if (event.at < start) continue;
-      u.ctx.fillStyle = token(EVENT_COLOURS[event.kind] ?? "--s3", 0.4);
-      const x = u.valToPos(event.at, "x", true);
-      if (x >= left && x <= left + width) u.ctx.fillRect(Math.round(x), top, devicePixelRatio, height);
-    }
-  }
-
-  drawBar(u, plot) {
-    const high = 5 * devicePixelRatio;
-    if (plot.bar.some(Boolean)) u.ctx.fillStyle = token("--warn");
-    plot.bar.forEach((held, i) => {
-      const from = u.valToPos(this.window.times[i], "x", true);
-      if (held && from >= u.bbox.left) u.ctx.fillRect(from, u.bbox.top + u.bbox.height - high, u.valToPos(1, "x", true) - u.valToPos(0, "x", true) + 1, high);
-    });
   }
 
   pointed(u, plot) {

@@ -46,7 +46,7 @@ export class Lane {
     const step = this.span > 300 ? 300 : this.span > 60 ? 60 : 15;
     const items = [];
     for (let at = Math.ceil((this.now - this.span) / step) * step; at <= this.now; at += step) {
-      items.push({ key: `t${at}`, className: "tick", left: this.left(at), text: this.left(at) < 94 ? minute(at) : "" });
+      items.push({ key: `t${at}`, className: "tick", left: this.left(at), text: this.left(at) > 94 ? "" : step < 60 ? clock(at) : minute(at) });
     }
     if (!shown.length) items.push({ key: "none", className: "none", left: 0, text: `no events in the last ${Math.round(this.span / 60)} min` });
     // A label stands right of its mark where there is room before the next one, else left of it, else nowhere.
