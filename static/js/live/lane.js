@@ -33,6 +33,7 @@ export class Lane {
       if (node.className !== item.className) node.className = item.className;
       node.style.left = `${item.left.toFixed(3)}%`;
       setText(node, item.text);
+      if (item.title && !node.title) node.title = item.title;
     });
     this.show(this.at);
   }
@@ -56,7 +57,7 @@ export class Lane {
       const left = lefts[i], needed = ((event.text.length * CHARACTER_PX + 16) / this.width) * 100;
       const right = left + needed < (lefts[i + 1] ?? 100), flip = !right && left - needed > Math.max(taken, lefts[i - 1] ?? 0);
       taken = right ? left + needed : left;
-      items.push({ key: `e${event.at}${event.text}`, className: `mark of-${event.kind}${flip ? " flip" : ""}`, left, text: right || flip ? event.text : "" });
+      items.push({ key: `e${event.at}${event.text}`, className: `mark of-${event.kind}${flip ? " flip" : ""}`, left, text: right || flip ? event.text : "", title: event.text });
     });
     return items;
   }
