@@ -9,6 +9,7 @@ from benchmarks.parameters import Parameters
 from monitoring.collector import Sampler
 from monitoring.readers import Roots
 
+DRIVER_S = 10.0  # a GPU's driver that starts takes seconds
 READERS = ["cpu", "memory", "nvidia", "amd"]
 
 
@@ -39,6 +40,7 @@ def take_fingerprint(
 def _host(host: str) -> dict[str, Any]:
     sampler = Sampler(host, Roots(), READERS)
     try:
+        sampler.wait_for_first(DRIVER_S)
         sample = sampler.sample(time.time(), time.monotonic())
     finally:
         sampler.close()

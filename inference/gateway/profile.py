@@ -205,11 +205,7 @@ class Gate:
         try:
             yield waited
         finally:
-            self.running[model] -= 1
-            if not self.running[model]:
-                del self.running[model]
-            if self._waiting:
-                self._admit(model)
+            self._leave(model)
 
     def recheck(self) -> None:
         """Another profile may let more of them run."""
@@ -229,11 +225,19 @@ class Gate:
         try:
             await future
         except asyncio.CancelledError:
-            if not future.cancelled():  # let in and gone in the same moment
-                self.running[model] -= 1
-            self._admit(model)
+            if future.cancelled():
+                self._admit(model)
+            else:  # let in and gone in the same moment
+                self._leave(model)
             raise
         return True
+
+    def _leave(self, model: str) -> None:
+        self.running[model] -= 1
+        if not self.running[model]:
+            del self.running[model]
+        if self._waiting:
+            self._admit(model)
 
     def _admit(self, model: str) -> None:
         """Let in from the front who may run; who has gone is passed over, wherever in the queue."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aicleaner_site.valkey import ValkeyServer
@@ -164,6 +164,7 @@ async def test_too_many_who_wait_are_refused() -> None:
     await asyncio.gather(*tasks[:2])
 
 
+@example([("come", 0), ("come", 1), ("go", 2), ("cancel", 1)])  # let in and gone in the same moment
 @given(
     st.lists(st.tuples(st.sampled_from(["come", "go", "cancel", "limit"]), st.integers(0, 9)), max_size=40)
 )

@@ -7,6 +7,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
+from monitoring.collector import LAST_KEY
 from tests.inference.gateways import generate
 from tests.inference.serving import Server
 from tuning import selectors, services
@@ -18,6 +19,7 @@ LIST = "/tuning/profiles/"
 
 @pytest.fixture
 def client(admin: User, store: Any) -> Client:
+    store.delete(LAST_KEY)  # no collector runs: an earlier test may have left a sample
     client = Client()
     client.force_login(admin)
     return client
