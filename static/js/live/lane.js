@@ -50,15 +50,15 @@ export class Lane {
       items.push({ key: `t${at}`, className: "tick", left: this.left(at), text: this.left(at) > 94 ? "" : step < 60 ? clock(at) : minute(at) });
     }
     if (!shown.length) items.push({ key: "none", className: "none", left: 0, text: `no events in the last ${Math.round(this.span / 60)} min` });
-    // A label stands right of its mark where there is room before the next one, else left of it, else nowhere.
-    const lefts = shown.map((event) => this.left(event.at));
-    let taken = 0; // up to where labels of earlier marks reach, in per cent
-    shown.forEach((event, i) => {
-      const left = lefts[i], needed = ((event.text.length * CHARACTER_PX + 16) / this.width) * 100;
-      const right = left + needed < (lefts[i + 1] ?? 100), flip = !right && left - needed > Math.max(taken, lefts[i - 1] ?? 0);
-      taken = right ? left + needed : left;
+    // The newest first: a label stands right of its mark where there is room before the next one, else left of it over
+    // older marks, whose labels go then.
+    let free = 100; // per cent from the left up to where there is room
+    for (const event of [...shown].sort((one, other) => other.at - one.at)) {
+      const left = this.left(event.at), needed = ((event.text.length * CHARACTER_PX + 16) / this.width) * 100;
+      const covered = left > free, right = !covered && left + needed <= free, flip = !covered && !right && left >= needed;
       items.push({ key: `e${event.at}${event.text}`, className: `mark of-${event.kind}${flip ? " flip" : ""}`, left, text: right || flip ? event.text : "", title: event.text });
-    });
+      free = Math.min(free, flip ? left - needed : left);
+    }
     return items;
   }
 
