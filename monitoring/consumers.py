@@ -1,5 +1,6 @@
 """Web sockets: authenticate, join, forward."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -15,11 +16,11 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     """A socket of a page, for who is logged in; what the client says is ignored."""
 
     async def connect(self) -> None:
-        if not self.scope["user"].is_authenticated:
+        await self.accept()  # also without a login: of a refused handshake a browser learns no reason
+        if self.scope["user"].is_authenticated:
+            await self.join()
+        else:
             await self.close(NOT_LOGGED_IN)
-            return
-        await self.accept()
-        await self.join()
 
     async def join(self) -> None:
         raise NotImplementedError
@@ -46,6 +47,8 @@ class NewsConsumer(PageConsumer):
 
     async def join(self) -> None:
         await self.channel_layer.group_add(news.GROUP, self.channel_name)
+        ago = await asyncio.to_thread(news.last_told_ago)
+        await self.send(text_data=json.dumps({"type": "hello", "last_told_ago_s": ago}))
 
     async def disconnect(self, code: int) -> None:
         await self.channel_layer.group_discard(news.GROUP, self.channel_name)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
 from tests.product import Product, wait_for
 
@@ -38,6 +38,11 @@ def start(page: Page, product: Product, **fields: str) -> str:
     page.click("text=Start the benchmark")
     page.wait_for_url(re.compile(r"/benchmarks/\d+/$"))
     return page.url
+
+
+def newest_state(product: Product) -> str:
+    with sqlite3.connect(f"file:{product.data_dir / 'db.sqlite3'}?mode=ro", uri=True) as connection:
+        return str(connection.execute("SELECT state FROM benchmarks_run ORDER BY id DESC").fetchone()[0])
 
 
 def done(page: Page) -> float:
@@ -71,6 +76,16 @@ def test_a_run_is_started_from_the_form_watched_in_two_browsers_and_cancelled(
     expect(page.locator(".figures")).to_contain_text("TTFT, median")  # what was measured is kept
     other.goto(url)
     expect(other.locator(".figures")).to_contain_text("Output rate")
+
+
+def test_what_happened_before_the_page_was_connected_is_shown(page: Page, product: Product) -> None:
+    waiting: list[WebSocketRoute] = []
+    page.route_web_socket("**/ws/news/", lambda socket: waiting.append(socket))  # opened, but silent
+    start(page, product, **QUICK)
+    wait_for(lambda: newest_state(product) == "done", "the run is over", 120)
+    expect(page.locator("#run .badge").first).not_to_have_text("done")
+    waiting[-1].connect_to_server()
+    expect(page.locator("#run .badge").first).to_have_text("done")
 
 
 def test_a_finished_run_shows_figures_charts_and_where_it_was_measured(page: Page, product: Product) -> None:

@@ -1,5 +1,6 @@
 """Each process killed once with -9 while requests run: what is lost is what the docs say, and all come back."""
 
+import http.client
 import json
 import os
 import shutil
@@ -55,7 +56,7 @@ class Load:
             try:
                 with urllib.request.urlopen(request, timeout=30) as answer:
                     self.n_right += json.loads(answer.read())["done"]
-            except (OSError, ValueError):
+            except (OSError, ValueError, http.client.HTTPException):
                 self.n_wrong += 1
                 self._stop.wait(0.05)
 

@@ -87,6 +87,7 @@ $("span").addEventListener("change", () => { localStorage.setItem("span", $("spa
 new MutationObserver(() => charts.rebuild()).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
 document.addEventListener("visibilitychange", draw);
 document.addEventListener("news-event", ({ detail }) => lane.add([detail.data.event]));
+document.addEventListener("news-back", fill);
 document.addEventListener("pointerdown", (event) => { if (!event.target.closest(".plot, .lane")) lane.choose(null); });
 showSpan();
 fill().finally(() => listen({ onSample, onState }));

@@ -1,6 +1,6 @@
 // The web socket: connects, reconnects with growing pauses, and says how it stands. "open" is said at the first sample
 // only: a connection that brings none is "silent".
-const SILENT_MS = 4000, GIVE_UP_MS = 20000, LONGEST_PAUSE_MS = 10000;
+const SILENT_MS = 4000, GIVE_UP_MS = 20000, LONGEST_PAUSE_MS = 10000, NOT_LOGGED_IN = 4401;
 
 export function listen({ onSample, onState }) {
   let socket = null, pause = 500, timer = 0, quiet = 0;
@@ -8,10 +8,9 @@ export function listen({ onSample, onState }) {
   function open() {
     clearTimeout(timer);
     const mine = (socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws/live/`));
-    let opened = false;
-    mine.onopen = () => { opened = true; pause = 500; listenFor(mine); };
+    mine.onopen = () => { pause = 500; listenFor(mine); };
     mine.onmessage = (message) => { if (mine !== socket) return; listenFor(mine); onState("open"); onSample(JSON.parse(message.data)); };
-    mine.onclose = () => { if (mine === socket) lost(opened); };
+    mine.onclose = ({ code }) => { if (mine === socket) code === NOT_LOGGED_IN ? toLogin() : lost(); };
   }
 
   function listenFor(mine) {
@@ -23,10 +22,9 @@ export function listen({ onSample, onState }) {
     }, SILENT_MS);
   }
 
-  function lost(opened) {
+  function lost() {
     clearTimeout(quiet);
     onState("lost");
-    if (!opened) leaveIfLoggedOut();
     timer = setTimeout(open, pause);
     pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
   }
@@ -36,8 +34,7 @@ export function listen({ onSample, onState }) {
   addEventListener("offline", () => onState("lost"));
 }
 
-// The console answers but refuses the socket: the session has ended.
-async function leaveIfLoggedOut() {
-  const answer = await fetch(location.pathname, { method: "HEAD", redirect: "manual" }).catch(() => null);
-  if (answer?.type === "opaqueredirect") location.assign(`/login/?next=${encodeURIComponent(location.pathname)}`);
+// The session has ended.
+function toLogin() {
+  location.assign(`/login/?next=${encodeURIComponent(location.pathname)}`);
 }
