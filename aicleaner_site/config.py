@@ -78,6 +78,9 @@ class Benchmarking(Section):
     schedule_interval_hours: float = Field(24, gt=0)
     baseline_update_days: float = Field(7, gt=0)
     regression_threshold_percent: float = Field(20, gt=0)
+    electricity_price_per_kwh: float | None = Field(None, ge=0)
+    hardware_price: float = Field(0, ge=0)
+    hardware_lifetime_years: float = Field(4, gt=0)
 
 
 class Caching(Section):
@@ -149,6 +152,9 @@ def parse_config(text: str, name: str = "config.yaml") -> PerformanceOptimizatio
 
 KEYS_IN_USE = frozenset(
     {
+        "benchmarking.electricity_price_per_kwh",
+        "benchmarking.hardware_price",
+        "benchmarking.hardware_lifetime_years",
         "caching.cache_compression",
         "caching.cache_ttl_minutes",
         "caching.inference_cache_enabled",

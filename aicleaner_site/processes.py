@@ -78,7 +78,18 @@ def gateway_command() -> list[str]:
 
 def web_command() -> list[str]:
     address = ("-b", settings.WEB_HOST, "-p", str(settings.WEB_PORT))
-    return [sys.executable, "-m", "daphne", *address, "-v", "0", "aicleaner_site.asgi:application"]
+    # Often enough for proxies that close a connection silent for 60 s; each ping costs as much as a sample.
+    pings = ("--ping-interval", "45")
+    return [
+        sys.executable,
+        "-m",
+        "aicleaner_site.web",
+        *address,
+        *pings,
+        "-v",
+        "0",
+        "aicleaner_site.asgi:application",
+    ]
 
 
 def celery_command(part: str) -> list[str]:

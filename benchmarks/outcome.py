@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+from django.conf import settings
 
 from benchmarks import selectors
 from benchmarks.load.result import Result
@@ -28,6 +29,7 @@ DECISIVE = (
 GUARDRAILS = ("error_rate",)
 POWER = "gpu_power_w"
 IDLE_S, IDLE_LEAST = 60, 10
+HOURS_PER_YEAR = 24 * 365.25
 
 
 @dataclass(frozen=True)
@@ -120,4 +122,10 @@ def energy_of(run: Run) -> Energy | None:
     power = cast(
         "list[tuple[float, float]]", list(zip(at[known].tolist(), watts[known].tolist(), strict=True))
     )
-    return Energy(power=power, idle_w=float(np.median(watts[idle])) if idle.sum() >= IDLE_LEAST else None)
+    costs = settings.CONFIG.benchmarking
+    return Energy(
+        power=power,
+        idle_w=float(np.median(watts[idle])) if idle.sum() >= IDLE_LEAST else None,
+        tariff_per_kwh=costs.electricity_price_per_kwh,
+        hardware_per_hour=costs.hardware_price / (costs.hardware_lifetime_years * HOURS_PER_YEAR),
+    )

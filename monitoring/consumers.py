@@ -33,13 +33,10 @@ class LiveConsumer(PageConsumer):
     """Sends each sample as it is taken."""
 
     async def join(self) -> None:
-        hub.join(self, self._deliver)
+        hub.join(self, self.base_send)
 
     async def disconnect(self, code: int) -> None:
         hub.leave(self)
-
-    async def _deliver(self, text: str) -> None:
-        await self.send(text_data=text)
 
 
 class NewsConsumer(PageConsumer):

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 CHANNEL = "aicleaner:live"
 RETRY_S = 1.0
 log = logging.getLogger(__name__)
-Deliver = Callable[[str], Awaitable[None]]
+Deliver = Callable[[dict[str, str]], Awaitable[None]]  # takes an ASGI message
 
 
 class Hub:
@@ -52,9 +52,10 @@ class Hub:
             await client.aclose()
 
     async def _fan_out(self, text: str) -> None:
+        message = {"type": "websocket.send", "text": text}
         for socket, deliver in list(self._sockets.items()):
             try:
-                await deliver(text)
+                await deliver(message)
             except Exception:  # one broken socket must not cost the others their sample
                 log.exception("a live socket failed and is left out")
                 self._sockets.pop(socket, None)

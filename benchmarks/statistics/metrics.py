@@ -138,7 +138,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "cost_per_mtok", "Cost per million tokens", "",
-            "(kWh × tariff + amortised hardware) / tokens × 1,000,000; for a cloud its price list.",
+            "(kWh of the GPUs × tariff + amortised hardware) / tokens × 1,000,000, in the tariff's currency.",
             "lower", THROUGHPUT,
         ),
     )

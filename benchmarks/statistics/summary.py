@@ -169,7 +169,7 @@ def _energy(
     spent = energies.joules(energy, results) if energy else None
     no_power = _none("No GPU power was read over the whole window.")
     values = dict.fromkeys(("joules_per_token", "net_joules_per_token"), no_power)
-    values["cost_per_mtok"] = _none("Needs a tariff and the power, or a price list.")
+    values["cost_per_mtok"] = _none("Needs the GPU power and config.yaml's electricity_price_per_kwh.")
     if energy is None or not tokens:
         return values
     n = round(tokens)

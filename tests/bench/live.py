@@ -1,8 +1,10 @@
-"""Delivery of samples to 200 sockets of one web process."""
+"""Delivery of samples to 200 sockets of one web process, beside bare TCP connections that get the same bytes."""
 
 import asyncio
 import http.cookiejar
 import json
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -11,9 +13,23 @@ import psutil
 import websockets
 
 from tests.bench import Row, cpu_s, quantile
-from tests.product import Product
+from tests.product import Product, free_ports, wait_for
 
 N_SOCKETS, SECONDS = 200, 30.0
+# The floor: each second the time and as many bytes as a sample has, to every connection, by asyncio alone.
+BARE = """
+import asyncio, sys, time
+port, size = map(int, sys.argv[1:])
+writers = []
+async def main():
+    async def joined(reader, writer): writers.append(writer)
+    async with await asyncio.start_server(joined, "127.0.0.1", port, backlog=512):
+        while True:
+            await asyncio.sleep(1 - time.time() % 1)
+            line = b"%.6f" % time.time()
+            for writer in writers: writer.write(line.ljust(size - 1) + b"\\n")
+asyncio.run(main())
+"""
 
 
 def session_cookie(product: Product) -> str:
@@ -24,7 +40,39 @@ def session_cookie(product: Product) -> str:
     return "; ".join(f"{cookie.name}={cookie.value}" for cookie in jar)
 
 
-async def listen(url: str, cookie: str, spread: list[float], first_seen: dict[float, float], n: int) -> None:
+async def measure_bare(port: int, web: psutil.Process) -> tuple[list[float], float]:
+    delays: list[float] = []
+
+    async def listen_bare() -> None:
+        reader, _ = await asyncio.open_connection("127.0.0.1", port, limit=2**20)
+        while line := await reader.readline():
+            delays.append((time.time() - float(line.split(b" ", 1)[0])) * 1000)
+
+    tasks = [asyncio.create_task(listen_bare()) for _ in range(N_SOCKETS)]
+    await asyncio.sleep(3)
+    delays.clear()
+    before = cpu_s(web)
+    await asyncio.sleep(SECONDS)
+    spent = (cpu_s(web) - before) / SECONDS * 60
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return delays, spent
+
+
+def bare(size: int) -> tuple[list[float], float]:
+    """Delays (ms) and CPU-s a minute of the bare server."""
+    (port,) = free_ports(1)
+    with subprocess.Popen([sys.executable, "-c", BARE, str(port), str(size)]) as server:
+        try:
+            web = psutil.Process(server.pid)
+            wait_for(lambda: web.net_connections("tcp"), "the bare server listens")
+            return asyncio.run(measure_bare(port, web))
+        finally:
+            server.terminate()
+
+
+async def listen(url: str, cookie: str, spread: list[float], sizes: list[int], n: int) -> None:
     headers = {"Cookie": cookie, "Origin": url.replace("ws://", "http://").removesuffix("/ws/live/")}
     async with websockets.connect(url, additional_headers=headers, compression=None) as socket:
         async for message in socket:
@@ -34,16 +82,17 @@ async def listen(url: str, cookie: str, spread: list[float], first_seen: dict[fl
                 if n == 0
                 else float(str(message).split('"at":', 1)[1].split(",", 1)[0])
             )
-            first_seen.setdefault(at, now)
+            sizes.append(len(message))
             spread.append((now - at) * 1000)
 
 
-async def measure(product: Product, web: psutil.Process) -> tuple[list[float], float]:
+async def measure(product: Product, web: psutil.Process) -> tuple[list[float], float, int]:
+    """Delays (ms), CPU-s a minute of the web process, bytes of a sample."""
     cookie = session_cookie(product)
     url = product.web_url.replace("http://", "ws://") + "/ws/live/"
     delays: list[float] = []
-    seen: dict[float, float] = {}
-    tasks = [asyncio.create_task(listen(url, cookie, delays, seen, n)) for n in range(N_SOCKETS)]
+    sizes: list[int] = []
+    tasks = [asyncio.create_task(listen(url, cookie, delays, sizes, n)) for n in range(N_SOCKETS)]
     await asyncio.sleep(8)
     for task in tasks:
         if task.done():
@@ -55,7 +104,7 @@ async def measure(product: Product, web: psutil.Process) -> tuple[list[float], f
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    return delays, spent
+    return delays, spent, int(quantile([float(size) for size in sizes], 0.5))
 
 
 def run() -> Iterator[Row]:
@@ -66,9 +115,14 @@ def run() -> Iterator[Row]:
         idle = cpu_s(web)
         time.sleep(10)
         idle = (cpu_s(web) - idle) * 6
-        delays, spent = asyncio.run(measure(product, web))
+        delays, spent, size = asyncio.run(measure(product, web))
         expected = N_SOCKETS * SECONDS
         yield Row("sample taken to socket, 200 sockets, p50", quantile(delays, 0.5), "ms")
         yield Row("sample taken to socket, 200 sockets, p99", quantile(delays, 0.99), "ms", 50)
-        yield Row("web process", spent, "CPU-s/min", 1.0, f"{idle:.2f} without sockets")
+        floor_delays, floor = bare(size)
+        yield Row("bare TCP, the same bytes, p99", quantile(floor_delays, 0.99), "ms")
+        yield Row("bare TCP, the same bytes", floor, "CPU-s/min", note=f"{size} bytes, {N_SOCKETS} sockets")
+        yield Row(
+            "web process", spent, "CPU-s/min", 1.0, f"{idle:.2f} without sockets, {spent / floor:.1f} x bare"
+        )
         yield Row("samples that did not arrive", max(1 - len(delays) / expected, 0) * 100, "%", 4)

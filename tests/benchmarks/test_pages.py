@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django import DjangoAssertNumQueries
 
+from aicleaner_site.config import parse_config
 from benchmarks import comparisons, execution, exports, services
 from benchmarks.models import Run, State
 from benchmarks.templatetags.benchmarks import duration
@@ -157,7 +158,12 @@ def test_a_machine_without_gpu_says_why(page: Client, measured: Run) -> None:
     assert "GPU is not shown: no NVIDIA driver" in text
 
 
-def test_energy_comes_from_the_recorded_power(make_run: MakeRun) -> None:
+def test_energy_comes_from_the_recorded_power_and_its_cost_from_the_configuration(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """performance_optimization: {benchmarking: {
+        electricity_price_per_kwh: 0.36, hardware_price: 35064, hardware_lifetime_years: 4}}"""  # 1 an hour
+    monkeypatch.setattr(settings, "CONFIG", parse_config(text))
     writer = SampleWriter(settings.HOST_NAME, 24)
     run = make_run(n_rounds=1)
     started = services.start_next_run(host=settings.HOST_NAME, now=NOW)
@@ -176,6 +182,8 @@ def test_energy_comes_from_the_recorded_power(make_run: MakeRun) -> None:
     watts = figures["joules_per_token"] * figures["output_tokens_per_s"]
     assert watts == pytest.approx(100, rel=0.02)
     assert figures["net_joules_per_token"] == pytest.approx(figures["joules_per_token"] / 2, rel=0.02)
+    per_token = figures["joules_per_token"] / 3.6e6 * 0.36 + 1 / 3600 / figures["output_tokens_per_s"]
+    assert figures["cost_per_mtok"] == pytest.approx(per_token * 1e6, rel=0.001)
 
 
 def test_downloads(page: Client, measured: Run) -> None:
