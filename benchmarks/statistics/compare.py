@@ -8,7 +8,7 @@ drops out. Student's t on the differences of logarithms, and a bootstrap over th
 each side, because a bootstrap of six pairs alone is too narrow.
 
 Unpaired: runs at different times differ by themselves. How much is taken from three or more earlier runs of the same
-configuration, else 2 % are assumed; the rounds inside a run can't tell.
+configuration: the rounds inside a run can't tell. Without them an interval is given that assumes 2 %, and no verdict.
 
 Tails (p95, p99): requests pooled, hierarchical bootstrap (rounds, then requests). Shares (errors, attainment): Fisher's exact
 test on the counts.

@@ -20,7 +20,11 @@ from benchmarks.statistics.verdicts import (
 )
 
 LEAST_HISTORY = 3
-ASSUMED_SPREAD = 0.02  # of the logarithm, from run to run
+ASSUMED_SPREAD = 0.02  # of the logarithm, from run to run; good for an interval to look at, not for a verdict
+SPREAD_UNKNOWN = (
+    f"How far runs differ by themselves is not known: {LEAST_HISTORY} earlier runs of A's configuration would tell. "
+    "Measured in one run, where they take turns, both can be compared at once."
+)
 N_RESAMPLES = 5000
 SEED = 11
 
@@ -85,10 +89,12 @@ def compare_runs(metric: Metric, a: Rounds, b: Rounds, history: Sequence[Rounds]
         doubt = f"{LEAST_PAIRS} rounds on each side are needed; one has {rounds}."
     elif least < LEAST_REQUESTS:
         doubt = f"Each round needs {LEAST_REQUESTS} requests that ended well; one has {least}."
+    elif degrees is None:
+        doubt = SPREAD_UNKNOWN
     told = (
         f"Spread from run to run: {spread:.1%}, from {len(history)} earlier runs."
         if degrees is not None
-        else f"Spread from run to run: {spread:.0%} assumed, for lack of {LEAST_HISTORY} earlier runs."
+        else f"The interval assumes a spread of {spread:.0%}."
     )
     interval = (difference - half, difference + half)
     return judge(metric, difference, interval, p, paired=False, n=len(a) + len(b), doubt=doubt, told=told)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.statistics.intervals import percentile_interval, resampled_quantiles
-from benchmarks.statistics.medians import Rounds, spread_of
+from benchmarks.statistics.medians import SPREAD_UNKNOWN, Rounds, spread_of
 from benchmarks.statistics.metrics import Metric
 from benchmarks.statistics.samples import Floats
 from benchmarks.statistics.summary import LEAST
@@ -34,6 +34,7 @@ def compare_tails(metric: Metric, a: Rounds, b: Rounds, history: Sequence[Rounds
     ]
     differences = sign(metric) * (resampled[1] - resampled[0])
     told = f"Requests: {sizes[0]} and {sizes[1]}."
+    degrees = None
     if not paired:
         past = [_filled(metric, each, None) for each in history]
         means = [_log_quantile(each, metric.quantile) for each in past if sum(map(len, each)) >= least]
@@ -52,9 +53,11 @@ def compare_tails(metric: Metric, a: Rounds, b: Rounds, history: Sequence[Rounds
     beyond = np.mean(np.sign(difference) * differences <= threshold(metric))
     p = min(1.0, 2 * max(float(beyond), 1 / len(differences)))
     n_rounds = min(map(len, sides))
-    doubt = (
-        f"{LEAST_PAIRS} rounds on each side are needed; one has {n_rounds}." if n_rounds < LEAST_PAIRS else ""
-    )
+    doubt = ""
+    if n_rounds < LEAST_PAIRS:
+        doubt = f"{LEAST_PAIRS} rounds on each side are needed; one has {n_rounds}."
+    elif not paired and degrees is None:
+        doubt = SPREAD_UNKNOWN
     return judge(
         metric,
         difference,
