@@ -1,24 +1,24 @@
 """The ASGI app: one request in, the same request to the engine, its answer back as it comes."""
 
 import asyncio
-import ipaddress
 import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import redis.asyncio
 from redis.exceptions import RedisError
 from yarl import URL
 
-from inference.gateway.cache import Cache, Entry, Recording, key_of
+from inference.gateway.answers import openai_error, own_headers, replay, respond, send_error
+from inference.gateway.asgi import Message, Receive, Scope, Send
+from inference.gateway.bodies import ClientGoneError, TooLargeError, Upload, read_body
+from inference.gateway.cache import Cache, Recording, key_of
 from inference.gateway.engines import Engine, Engines
+from inference.gateway.headers import HOP_BY_HOP, MARK, is_local, outgoing
 from inference.gateway.meter import Meter, is_inference
 from inference.gateway.models import CHANGES, Models, full_name
 from inference.gateway.profile import (
@@ -34,37 +34,8 @@ from inference.gateway.profile import (
 from inference.gateway.records import Records
 from inference.gateway.stats import Stats
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-MAX_BLOB_BYTES = 256 * 2**30  # model files are streamed through, never held
-HOP_BY_HOP = {
-    *(
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"te",
-    ),
-    *(b"trailer", b"transfer-encoding", b"upgrade", b"host", b"content-length", b"expect"),
-}
-# Each gateway marks what it sends, so that one that is its own engine, by whatever name, notices.
-MARK = b"x-aicleaner-gateway"
-log = logging.getLogger("inference.gateway")
-
-
-class TooLargeError(Exception):
-    pass
-
-
-class ClientGoneError(Exception):
-    pass
-
-
 GONE = "client closed the connection"
+log = logging.getLogger("inference.gateway")
 
 
 class Gateway:
@@ -152,11 +123,11 @@ class Gateway:
         ip = scope["client"][0] if scope.get("client") else ""
         meter = Meter(os.urandom(16).hex(), scope["path"], client, ip, counted=is_inference(scope))
         if self.local_only and not is_local(found.get(b"host", b"").decode("latin-1")):
-            await _respond(send, meter, 403, b"", "text/plain")
+            await respond(send, meter, 403, b"", "text/plain")
             return
         if MARK in found and (MARK, self.mark.encode()) in headers:
             text = "this gateway is its own engine: OLLAMA_HOST has to name an Ollama server, not the gateway"
-            await _error(send, meter, 508, text)
+            await send_error(send, meter, 508, text)
             return
         if meter.counted:
             self.stats.n_in_flight += 1
@@ -169,7 +140,7 @@ class Gateway:
                 upload = Upload(receive, length)
                 await self._forward(scope, headers, upload, meter, send)
             else:
-                body = await self._body(receive, length)
+                body = await read_body(receive, length, self.max_body)
                 values = meter.read_request(body)
                 watch = asyncio.create_task(_cancel_when_gone(receive, forward, meter))
                 if values is not None:
@@ -178,7 +149,7 @@ class Gateway:
                     await self._forward(scope, headers, body, meter, send)
         except TooLargeError as error:
             meter.error = str(error)
-            await _error(send, meter, 413, meter.error)
+            await send_error(send, meter, 413, meter.error)
         except ClientGoneError:
             meter.error = GONE
         except asyncio.CancelledError:
@@ -220,7 +191,7 @@ class Gateway:
             profile = self.profiles.choose(named)
         except UnknownProfileError as error:
             meter.error = str(error)
-            await _error(send, meter, 400, meter.error)
+            await send_error(send, meter, 400, meter.error)
             return
         meter.profile = None if profile is NONE else profile.name
         fields = fill(profile, meter.path, values, one_thread=self.models.on_one_thread(meter.model))
@@ -238,7 +209,8 @@ class Gateway:
             entry = await self.cache.find(key, profile, time.monotonic())
             if entry is not None:
                 meter.engine, meter.engine_kind = engine.url, engine.kind
-                await self._replay(entry, meter, send)
+                self.stats.n_answering += 1
+                await replay(entry, meter, send)
                 return
             meter.cache, meter.recording = "miss", self.cache.record(key, engine.url)
             send = _recorded(meter.recording, send)
@@ -252,44 +224,7 @@ class Gateway:
                 await self._forward(scope, headers, body, meter, send)
         except TooManyWaitingError as error:
             meter.error = str(error)
-            await _error(send, meter, 503, meter.error)
-
-    async def _replay(self, entry: Entry, meter: Meter, send: Send) -> None:
-        """A kept answer, in the pieces in which it came."""
-        meter.cache, meter.status, meter.content_type = "hit", 200, entry.content_type
-        meter.replayed, meter.saved_ms = entry.facts, entry.took_ms
-        meter.first_byte = time.monotonic()
-        meter.first_content = meter.first_byte if meter.stream else None
-        self.stats.n_answering += 1
-        chunks = entry.chunks()
-        meter.response_bytes = sum(entry.lengths)
-        headers = [
-            (b"content-type", entry.content_type.encode()),
-            (b"age", str(int(meter.first_byte - entry.stored_at)).encode()),
-            *_own_headers(meter),
-        ]
-        if not meter.stream:
-            headers.append((b"content-length", str(meter.response_bytes).encode()))
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        for chunk in chunks[:-1]:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        meter.complete = True
-        await send({"type": "http.response.body", "body": chunks[-1], "more_body": False})
-
-    async def _body(self, receive: Receive, length: int) -> bytes:
-        parts, size = [], 0
-        while max(size, length) <= self.max_body:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            part = message.get("body", b"")
-            size += len(part)
-            parts.append(part)
-            if not message.get("more_body") and size <= self.max_body:
-                return parts[0] if len(parts) == 1 else b"".join(parts)
-        raise TooLargeError(
-            f"request body larger than {self.max_body} bytes (AICLEANER_GATEWAY_MAX_BODY_MB sets the limit)"
-        )
+            await send_error(send, meter, 503, meter.error)
 
     async def _forward(
         self,
@@ -303,9 +238,9 @@ class Gateway:
         path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
         if scope["query_string"]:
             path += "?" + scope["query_string"].decode("latin-1")
-        outgoing = [*_outgoing(headers, meter), (MARK.decode(), self.mark)]
+        sent = [*outgoing(headers, meter), (MARK.decode(), self.mark)]
         if isinstance(body, Upload) and body.length:
-            outgoing.append(("content-length", str(body.length)))
+            sent.append(("content-length", str(body.length)))
         problem: Exception | None = None
         for session in (self.session, self.fresh_session):
             engine = self.engines.current
@@ -315,7 +250,7 @@ class Gateway:
                 async with session.request(
                     scope["method"],
                     URL(engine.url + path, encoded=True),
-                    headers=outgoing,
+                    headers=sent,
                     data=body.parts() if isinstance(body, Upload) else body or None,
                     allow_redirects=False,
                     trace_request_ctx=context,
@@ -344,7 +279,7 @@ class Gateway:
         else:
             meter.error = f"the engine at {engine.url} does not answer: {reason}"
         if meter.status == 0:
-            await _error(send, meter, 504 if silent else 502, meter.error)
+            await send_error(send, meter, 504 if silent else 502, meter.error)
         else:
             await self._broken_off(meter, send)
 
@@ -355,7 +290,7 @@ class Gateway:
         if "ndjson" in meter.content_type:
             line = b"\n" * begun + json.dumps({"error": text}).encode() + b"\n"
         elif meter.is_events:
-            line = b"\n\n" * begun + b"data: " + json.dumps({"error": _openai(text)}).encode() + b"\n\n"
+            line = b"\n\n" * begun + b"data: " + json.dumps({"error": openai_error(text)}).encode() + b"\n\n"
         else:
             return
         meter.complete = True
@@ -373,7 +308,7 @@ class Gateway:
             {
                 "type": "http.response.start",
                 "status": answer.status,
-                "headers": [*headers, *_own_headers(meter)],
+                "headers": [*headers, *own_headers(meter)],
             }
         )
         content = answer.content
@@ -386,49 +321,6 @@ class Gateway:
             await send({"type": "http.response.body", "body": chunk, "more_body": not meter.complete})
             if not meter.complete:
                 chunk = await content.readany()
-
-
-class Upload:
-    """A model file on its way to the engine, part by part. `problem`: why it stopped short; the HTTP client that reads the
-    parts reports that as a broken connection only."""
-
-    def __init__(self, receive: Receive, length: int) -> None:
-        """`length`: bytes as announced, 0 for unknown."""
-        self._receive, self.length = receive, length
-        self.started = False
-        self.problem: Exception | None = None
-        if length > MAX_BLOB_BYTES:
-            raise TooLargeError(f"blob larger than {MAX_BLOB_BYTES} bytes")
-
-    async def parts(self) -> AsyncIterator[bytes]:
-        self.started, size = True, 0
-        while True:
-            message = await self._receive()
-            part = message.get("body", b"")
-            size += len(part)
-            if message["type"] == "http.disconnect":
-                self.problem = ClientGoneError()
-            elif size > MAX_BLOB_BYTES:
-                self.problem = TooLargeError(f"blob larger than {MAX_BLOB_BYTES} bytes")
-            if self.problem is not None:
-                raise self.problem
-            if part:
-                yield part
-            if not message.get("more_body"):
-                return
-
-
-def _outgoing(headers: list[tuple[bytes, bytes]], meter: Meter) -> list[tuple[str, str]]:
-    """The client's headers without those of its connection; an answer that is looked into comes unencoded."""
-    left_out = HOP_BY_HOP
-    for name, value in headers:
-        if name == b"connection" and value.lower() not in {b"keep-alive", b"close"}:
-            left_out = left_out | {each.strip().lower() for each in value.split(b",")}
-    if meter.counted:
-        left_out = left_out | {b"accept-encoding"}
-    return [
-        (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name not in left_out
-    ]
 
 
 async def _note_reuse(session: aiohttp.ClientSession, context: Any, params: Any) -> None:
@@ -450,45 +342,3 @@ def _recorded(recording: Recording, send: Send) -> Send:
         await send(message)
 
     return send_and_keep
-
-
-def _own_headers(meter: Meter) -> list[tuple[bytes, bytes]]:
-    headers = [
-        (b"x-aicleaner-request-id", meter.request_id.encode()),
-        (b"x-aicleaner-cache", meter.cache.encode()),
-        (b"x-aicleaner-engine", meter.engine_kind.encode() or b"none"),
-        (b"x-aicleaner-profile", (meter.profile or "none").encode()),
-    ]
-    if meter.ignored and meter.engine_kind == "ollama":
-        headers.append((b"x-aicleaner-profile-ignored", meter.ignored.encode()))
-    return headers
-
-
-def _openai(text: str) -> dict[str, Any]:
-    return {"message": text, "type": "api_error", "param": None, "code": None}
-
-
-async def _error(send: Send, meter: Meter, status: int, text: str) -> None:
-    error: Any = _openai(text) if meter.path.startswith("/v1/") else text
-    await _respond(send, meter, status, json.dumps({"error": error}).encode(), "application/json")
-
-
-async def _respond(send: Send, meter: Meter, status: int, body: bytes, content_type: str) -> None:
-    meter.status, meter.complete = status, True
-    headers = [
-        (b"content-type", content_type.encode()),
-        (b"content-length", str(len(body)).encode()),
-        *_own_headers(meter),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-@lru_cache(maxsize=1024)
-def is_local(host: str) -> bool:
-    """Whether a Host header names this machine or its network."""
-    name = urlsplit(f"//{host}").hostname or ""
-    with suppress(ValueError):
-        address = ipaddress.ip_address(name)
-        return address.is_loopback or address.is_private
-    return name == "localhost" or name.endswith((".localhost", ".local", ".internal"))

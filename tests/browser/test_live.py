@@ -50,7 +50,12 @@ def test_figures_and_charts_move_each_second(page: Page) -> None:
     )
 
 
-def test_a_prompt_streams_and_tokens_per_second_rise(page: Page) -> None:
+def test_a_prompt_streams_and_tokens_per_second_rise_in_two_browsers(
+    page: Page, browser: Browser, product: Product
+) -> None:
+    context = browser.new_context()
+    other = context.new_page()
+    log_in(other, product)
     expect(page.locator("#prompt-send")).to_be_enabled(timeout=SLOW_MS)
     page.click("#prompt-send")
     expect(page.locator("#prompt-figures")).to_contain_text("embedded", timeout=SLOW_MS)
@@ -58,14 +63,15 @@ def test_a_prompt_streams_and_tokens_per_second_rise(page: Page) -> None:
         re.compile(r"TTFT [\d.]+ m?s · \d+ tokens · [\d.,]+ tok/s")
     )
     expect(page.locator("#prompt-answer")).to_contain_text("the dirty dishes in the sink [high]")
-    expect(page.locator(".kpi").first.locator("small")).to_have_text(
-        re.compile(r"peak [1-9][\d.,]* in"), timeout=SLOW_MS
-    )
-    expect(
-        page.get_by_role("img", name=re.compile(r"^Inference, .*generated [^;]*, at most [1-9]"))
-    ).to_be_attached(timeout=SLOW_MS)
-    expect(page.locator("#models")).to_contain_text("aicleaner-sample", timeout=SLOW_MS)
-    expect(page.locator("#models")).to_contain_text(re.compile(r"CPU · ctx \d+ · unloads in [\d:]+ min"))
+    for each in (page, other):
+        expect(each.locator(".kpi").first.locator("small")).to_have_text(
+            re.compile(r"peak [1-9][\d.,]* in"), timeout=SLOW_MS
+        )
+        rises = re.compile(r"^Inference, .*generated [^;]*, at most [1-9]")
+        expect(each.get_by_role("img", name=rises)).to_be_attached(timeout=SLOW_MS)
+        expect(each.locator("#models")).to_contain_text("aicleaner-sample", timeout=SLOW_MS)
+        expect(each.locator("#models")).to_contain_text(re.compile(r"CPU · ctx \d+ · unloads in [\d:]+ min"))
+    context.close()
 
 
 def test_an_unknown_model_is_an_error_that_is_shown_and_the_text_stays(page: Page) -> None:
