@@ -138,7 +138,9 @@ def _trace(number: int, item: tuple[str, Summary], key: str, start: float) -> Tr
         y.append(round(value, 2))
     return {
         "x": x, "y": y, "name": model, "legendgroup": model, "showlegend": key == "tokens_per_s",
-        "line": {"color": COLOURS[number % len(COLOURS)], "width": 1.5},
+        # steps: a value belongs to its whole second; markers: a round of one second has no line
+        "line": {"color": COLOURS[number % len(COLOURS)], "width": 1.5, "shape": "hvh"},
+        "mode": "lines+markers", "marker": {"size": 4},
     }  # fmt: skip
 
 
@@ -182,7 +184,7 @@ def _why_missing(run: Run, metric: str) -> str:
 
 def _stacked(strips: list[Strip]) -> list[Trace]:
     return [
-        {**trace, "mode": "lines", "yaxis": f"y{number if number > 1 else ''}"}
+        {"mode": "lines", **trace, "yaxis": f"y{number if number > 1 else ''}"}
         for number, strip in enumerate(strips, 1)
         for trace in strip.traces
     ]

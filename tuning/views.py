@@ -53,9 +53,12 @@ def activate(request: HttpRequest) -> HttpResponse:
     form = ActivateForm(request.POST)
     if form.is_valid():
         chosen, note = form.cleaned_data["name"], form.cleaned_data["note"]
-        activation = services.activate(chosen, by=person(request), note=note, told=teller(request))
+        deliveries: list[Delivery] = []
+        activation = services.activate(chosen, by=person(request), note=note, told=deliveries.append)
         what = f"{activation.label} is in use." if chosen else "No profile is in use any more."
         messages.success(request, what)
+        for each in deliveries:
+            teller(request)(each)
     else:
         tell_errors(request, form)
     return back(request)

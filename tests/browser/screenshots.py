@@ -52,6 +52,7 @@ def main() -> None:
         page.click("#theme")
         benchmark(page, product)
         alert(page, product)
+        page.set_viewport_size({"width": 1440, "height": 1000})
         page.goto(f"{product.web_url}/tuning/profiles/")
         page.get_by_role("button", name="Activate").first.click()
         page.wait_for_load_state("networkidle")
@@ -79,7 +80,7 @@ def alert(page: Page, product: Product) -> None:
         page.fill(f"#id_{name}", value)
     page.locator("[name=_save]").click()
     page.goto(f"{product.web_url}/alerts/")
-    page.locator("#alerts a").first.click(timeout=120_000)
+    page.locator("#alerts td a").first.click(timeout=120_000)
     page.wait_for_timeout(3000)
     shoot(page, FOLDER / "alert.png")
 
