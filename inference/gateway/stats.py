@@ -4,11 +4,13 @@ import time
 from collections import Counter, deque
 from typing import Any
 
-TTFT_WINDOW_S = 60
+WINDOW_S = 60
+
+Times = deque[tuple[float, float]]  # (when it ended, ms)
 
 
 class Stats:
-    """Counts since the last `snapshot` become rates; times to first token are kept for a minute."""
+    """Counts since the last `snapshot` become rates; times to first token and of whole answers are kept for a minute."""
 
     def __init__(self, now: float) -> None:
         self.n_requests = self.n_errors = self.n_tokens = 0
@@ -19,7 +21,8 @@ class Stats:
         self._since = now
         self._last = (0, 0, 0, 0)
         self._n_prompt_tokens = 0
-        self._ttft: deque[tuple[float, float]] = deque(maxlen=10_000)
+        self._ttft: Times = deque(maxlen=10_000)
+        self._total: Times = deque(maxlen=10_000)
 
     def pieces(self, n: int) -> None:
         """Tokens as they stream; corrected by `finished`."""
@@ -41,6 +44,8 @@ class Stats:
         self._n_prompt_tokens += record["prompt_tokens"] or 0
         if record["ttft_ms"] is not None:
             self._ttft.append((now, record["ttft_ms"]))
+        if not record["error"]:
+            self._total.append((now, record["total_ms"]))
 
     def snapshot(self, now: float) -> dict[str, Any]:
         seconds = max(now - self._since, 1e-3)
@@ -49,17 +54,17 @@ class Stats:
             max(a - b, 0) / seconds for a, b in zip(counts, self._last, strict=True)
         )
         self._since, self._last = now, counts
-        while self._ttft and self._ttft[0][0] < now - TTFT_WINDOW_S:
-            self._ttft.popleft()
-        times = sorted(ttft for _, ttft in self._ttft)
+        ttft, total = (recent(each, now) for each in (self._ttft, self._total))
         return {
             "at": time.time(),
             "requests_per_s": requests,
             "errors_per_s": errors,
             "tokens_per_s": tokens,
             "prompt_tokens_per_s": prompt,
-            "ttft_p50_ms": quantile(times, 0.5),
-            "ttft_p95_ms": quantile(times, 0.95),
+            "ttft_p50_ms": quantile(ttft, 0.5),
+            "ttft_p95_ms": quantile(ttft, 0.95),
+            "total_p50_ms": quantile(total, 0.5),
+            "total_p95_ms": quantile(total, 0.95),
             "running": self.n_answering,
             "queued": self.n_in_flight - self.n_answering,
             "requests_total": self.n_requests,
@@ -70,6 +75,13 @@ class Stats:
             "cache_saved_s_total": self.saved_s,
             "by_model": dict(self.by_model.most_common(20)),
         }
+
+
+def recent(times: Times, now: float) -> list[float]:
+    """Ascending, those of the last WINDOW_S; older ones are dropped."""
+    while times and times[0][0] < now - WINDOW_S:
+        times.popleft()
+    return sorted(each for _, each in times)
 
 
 def quantile(ordered: list[float], q: float) -> float | None:

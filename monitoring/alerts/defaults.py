@@ -105,12 +105,12 @@ def default_rules(thresholds: Thresholds) -> list[DefaultRule]:
             "response_time",
             {
                 "name": "Response time",
-                "series": "gateway_ttft_p95_ms",
+                "series": "gateway_total_p95_ms",
                 "fire_at": wait_ms,
                 "clear_at": wait_ms * 0.9,
                 "for_s": 30,
                 "no_data": NoData.KEEP_LAST,
-                "advice": "95 % of the last minute's first tokens came sooner than this: see queue and loaded models.",
+                "advice": "95 % of the last minute's answers took less than this: see the queue and the longest answers.",
             },
         ),
         DefaultRule(

@@ -10,6 +10,7 @@ from monitoring.readers.base import Reader, Reading, Roots, Values
 KEY = "aicleaner:gateway:stats"
 SERIES = (
     *("requests_per_s", "errors_per_s", "tokens_per_s", "prompt_tokens_per_s", "ttft_p50_ms", "ttft_p95_ms"),
+    *("total_p50_ms", "total_p95_ms"),
     *("running", "queued", "records_lost_total"),
     *("cache_hits_total", "cache_misses_total", "cache_saved_s_total"),
 )

@@ -338,10 +338,14 @@ def test_tokens_that_streamed_are_corrected_by_the_engine_s_count() -> None:
         "output_tokens": 12,
         "prompt_tokens": 5,
         "ttft_ms": 20.0,
+        "total_ms": 90.0,
     }
     stats.finished(record, 10, 0.5)
     snapshot = stats.snapshot(1.0)
     assert snapshot["tokens_per_s"] == pytest.approx(12)
     assert snapshot["prompt_tokens_per_s"] == pytest.approx(5)
     assert snapshot["ttft_p50_ms"] == 20.0
+    assert snapshot["total_p95_ms"] == 90.0
+    stats.finished({**record, "error": "broken off", "total_ms": 1.0}, 10, 1.5)
+    assert stats.snapshot(2.0)["total_p50_ms"] == 90.0
     assert stats.snapshot(70.0)["ttft_p50_ms"] is None
