@@ -175,6 +175,11 @@ CELERY_TASK_ROUTES = {
     "inference.tasks.model_*": {"queue": "models"},
     "monitoring.tasks.deliver_*": {"queue": "deliveries"},
 }
+# The names are OpenTelemetry's own; its SDK reads the rest of them (headers, certificate, timeout).
+OTLP_ENABLED = any(
+    os.environ.get(f"OTEL_EXPORTER_OTLP_{name}ENDPOINT") for name in ("", "METRICS_")
+) and not env.flag("OTEL_SDK_DISABLED")
+OTLP_INTERVAL_S = env.integer("OTEL_METRIC_EXPORT_INTERVAL", 60_000) / 1000
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "heartbeat": {"task": "aicleaner_site.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
@@ -194,6 +199,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "options": {"expires": 5},
     },
     "watch host": {"task": "monitoring.tasks.watch_host", "schedule": 5.0, "options": {"expires": 5}},
+    "export by OTLP": {
+        "task": "monitoring.tasks.export_otlp",
+        "schedule": OTLP_INTERVAL_S,
+        "options": {"expires": OTLP_INTERVAL_S},
+    },
     "delete old alerts": {"task": "monitoring.tasks.delete_old_alerts", "schedule": 3600.0},
     "look after benchmarks": {
         "task": "benchmarks.tasks.look_after_runs",

@@ -13,6 +13,7 @@ urlpatterns = [
     path("favicon.ico", views.favicon, name="favicon"),
     path("healthz", views.healthz, name="healthz"),
     path("metrics", views.metrics_text, name="metrics"),
+    path("metrics/grafana.json", views.grafana_json, name="grafana"),
     path("admin/", admin.site.urls),
     path("", views.live, name="live"),
     path("live/first/", views.live_first, name="live-first"),

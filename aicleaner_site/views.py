@@ -14,7 +14,10 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_safe
 
-from aicleaner_site import accounts, health, live_page, metrics
+from aicleaner_site import accounts, health, live_page
+from monitoring.exports.grafana import dashboard
+from monitoring.exports.prometheus import prometheus_text
+from monitoring.exports.selectors import current_families
 
 
 @require_safe
@@ -55,12 +58,18 @@ def metrics_text(request: HttpRequest) -> HttpResponse:
             content_type="text/plain",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    text = metrics.render()
-    if text is None:
+    families = current_families()
+    if families is None:
         return HttpResponse(
             "no sample in the last 10 s: is the collector running?\n", status=503, content_type="text/plain"
         )
-    return HttpResponse(text, content_type="text/plain; version=0.0.4; charset=utf-8")
+    return HttpResponse(prometheus_text(families), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@require_safe
+def grafana_json(request: HttpRequest) -> JsonResponse:
+    headers = {"Content-Disposition": 'attachment; filename="aicleaner-grafana.json"'}
+    return JsonResponse(dashboard(), headers=headers, json_dumps_params={"indent": 1})
 
 
 def _may_read_metrics(request: HttpRequest) -> bool:

@@ -18,7 +18,8 @@ def _leave_debug_lines_plain() -> None:
     """Autobahn paints the words of a debug line for each frame, also when nobody reads it: a fifth of what a frame costs."""
     from autobahn.websocket import protocol
 
-    protocol.hltype = protocol.hlval = lambda value, **_colours: value
+    for name in ("hltype", "hlval"):
+        setattr(protocol, name, lambda value, **_colours: value)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,18 @@
 """Work of the worker for the monitoring app."""
 
+import logging
+import time
+
 import redis
 from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
 from monitoring.alerts import deliveries, selectors, tending
+from monitoring.exports import otlp
+from monitoring.exports.selectors import current_families
 
+log = logging.getLogger(__name__)
 WATCHING_KEY = "aicleaner:alerts:watching"
 # A host counts as silent only while somebody has looked for so long: after a stop of everything nobody has.
 LOOK_FIRST_S = 30
@@ -34,6 +40,15 @@ def watch_host() -> None:
     if abs(now.timestamp() - since) >= LOOK_FIRST_S:
         age_s = None if newest is None else max(now.timestamp() - newest, 0.0)
         tending.watch_host(settings.HOST_NAME, age_s, now)
+
+
+@shared_task
+def export_otlp() -> None:
+    """Once in OTEL_METRIC_EXPORT_INTERVAL; what a receiver does not take is left out, the next minute comes."""
+    if not settings.OTLP_ENABLED or (families := current_families()) is None:
+        return
+    if not otlp.export(families, time.time_ns()):
+        log.warning("the OTLP receiver did not take the metrics; the SDK's line before this one says why")
 
 
 @shared_task

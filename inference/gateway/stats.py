@@ -1,12 +1,31 @@
 """Live rates of the gateway, second by second."""
 
 import time
+from bisect import bisect_left
 from collections import Counter, deque
 from typing import Any
 
 WINDOW_S = 60
+BOUNDS_S = tuple(0.01 * 2**n for n in range(14))  # as OpenTelemetry's conventions for GenAI have them
+MAX_MODELS = 20  # with a histogram of their own; the names come from clients
 
 Times = deque[tuple[float, float]]  # (when it ended, ms)
+
+
+class Histograms:
+    """Seconds by model: counts by bucket (the last one above all bounds), and their sum. They only ever grow."""
+
+    def __init__(self) -> None:
+        self.by_model: dict[str, tuple[list[int], list[float]]] = {}
+
+    def add(self, model: str, ms: float) -> None:
+        name = model if model in self.by_model or len(self.by_model) < MAX_MODELS else "others"
+        counts, total = self.by_model.setdefault(name, ([0] * (len(BOUNDS_S) + 1), [0.0]))
+        counts[bisect_left(BOUNDS_S, ms / 1000)] += 1
+        total[0] += ms / 1000
+
+    def as_json(self) -> dict[str, tuple[list[int], float]]:
+        return {model: (counts, total[0]) for model, (counts, total) in self.by_model.items()}
 
 
 class Stats:
@@ -23,6 +42,7 @@ class Stats:
         self._n_prompt_tokens = 0
         self._ttft: Times = deque(maxlen=10_000)
         self._total: Times = deque(maxlen=10_000)
+        self._ttft_histograms, self._total_histograms = Histograms(), Histograms()
 
     def pieces(self, n: int) -> None:
         """Tokens as they stream; corrected by `finished`."""
@@ -44,8 +64,10 @@ class Stats:
         self._n_prompt_tokens += record["prompt_tokens"] or 0
         if record["ttft_ms"] is not None:
             self._ttft.append((now, record["ttft_ms"]))
+            self._ttft_histograms.add(record["model"], record["ttft_ms"])
         if not record["error"]:
             self._total.append((now, record["total_ms"]))
+            self._total_histograms.add(record["model"], record["total_ms"])
 
     def snapshot(self, now: float) -> dict[str, Any]:
         seconds = max(now - self._since, 1e-3)
@@ -74,6 +96,11 @@ class Stats:
             "cache_misses_total": self.n_misses,
             "cache_saved_s_total": self.saved_s,
             "by_model": dict(self.by_model.most_common(20)),
+            "histograms": {
+                "bounds_s": BOUNDS_S,
+                "ttft": self._ttft_histograms.as_json(),
+                "total": self._total_histograms.as_json(),
+            },
         }
 
 

@@ -30,6 +30,8 @@ class Gateway(Reader):
             stats = json.loads(raw) if raw else None
         except redis.RedisError:
             pass
+        if stats is not None:
+            stats.pop("histograms", None)  # for exports, not for each page each second
         values: Values = {f"gateway_{name}": (stats or {}).get(name) for name in SERIES}
         return Reading(values, {"gateway": stats})
 

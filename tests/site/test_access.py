@@ -61,9 +61,9 @@ def test_metrics_are_prometheus_text_without_the_unknown(client: Client, sample:
     answer = client.get("/metrics")
     families = {family.name: family for family in text_string_to_metric_families(answer.content.decode())}
     assert answer.status_code == 200
-    assert families["aicleaner_cpu_percent"].samples[0].value == 12.5
-    mounts = {s.labels["mount"]: s.value for s in families["aicleaner_disk_used_percent"].samples}
-    assert mounts == {"/": 40.0, "/a b": 1.0}
+    assert families["aicleaner_cpu_ratio"].samples[0].value == 0.125
+    mounts = {s.labels["mount"]: s.value for s in families["aicleaner_disk_used_ratio"].samples}
+    assert mounts == {"/": 0.4, "/a b": 0.01}
     assert "aicleaner_load1" not in families
 
 
