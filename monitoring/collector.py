@@ -20,6 +20,7 @@ from django.db import (
 )
 
 from monitoring.alerts.loop import AlertLoop
+from monitoring.derived import JoulesPerToken
 from monitoring.notable import changes
 from monitoring.readers import READERS, Reader, Roots
 from monitoring.services import SampleWriter, record_event
@@ -38,6 +39,7 @@ class Sampler:
         self._kept: dict[str, tuple[dict[str, float | None], dict[str, Any]]] = {}
         self._due = {reader.name: 0.0 for reader in self.readers}
         self._failed: set[str] = set()
+        self._joules = JoulesPerToken()
         self._state: dict[str, Any] | None = None
 
     def sample(self, at: float, now: float) -> dict[str, Any]:
@@ -54,6 +56,8 @@ class Sampler:
                 state |= kept[1]
         values = {name: _finite(value) for name, value in values.items()}
         state |= _join_gpus(state)
+        _join_models(state)
+        values |= self._joules.of(at, values, state)
         state["missing"] = sorted(self._failed)
         started = [("collector", "collector started")] if self._state is None else []
         found = started + changes(self._state, state)
@@ -214,3 +218,15 @@ def _join_gpus(state: dict[str, Any]) -> dict[str, Any]:
     gpus = [gpu for each in found for gpu in each["gpus"]]
     reasons = [each["reason"] for each in found if each["reason"]]
     return {"gpus": gpus, "gpu_reason": "" if gpus else "; ".join(reasons)}
+
+
+def _join_models(state: dict[str, Any]) -> None:
+    """GPU memory of each model's process, as the drivers tell it; None where one does not."""
+    held: dict[int, list[int | None]] = {}
+    for gpu in state["gpus"]:
+        for process in gpu.get("processes") or ():
+            held.setdefault(process["pid"], []).append(process["memory_bytes"])
+    for model in state.get("models") or ():
+        found = held.get(model.get("pid"), [])
+        known = [each for each in found if each is not None]
+        model["process_vram_bytes"] = sum(known) if found and len(known) == len(found) else None

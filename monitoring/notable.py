@@ -2,6 +2,8 @@
 
 from typing import Any
 
+THRASH_S = 120.0
+
 
 def changes(before: dict[str, Any] | None, after: dict[str, Any]) -> list[tuple[str, str]]:
     """(kind, text) of what happened between two states of a sample; nothing at the first sample."""
@@ -29,13 +31,23 @@ def _models(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, st
         return []
     old = {each["name"]: each for each in before.get("models") or []}
     new = {each["name"]: each for each in after.get("models") or []}
-    found = [("model", f"{name} loaded") for name in new if name not in old]
+    found = [("model", _loaded(name, after)) for name in new if name not in old]
     found += [("model", f"{name} unloaded") for name in old if name not in new]
     for name in new.keys() & old.keys():
         was, now = old[name].get("context_length"), new[name].get("context_length")
         if was != now:
             found.append(("model", f"{name} reloaded: context {was} to {now}"))
     return found
+
+
+def _loaded(name: str, after: dict[str, Any]) -> str:
+    """With the model that had to leave for it, if one did; soon after its own load that is thrash, paid for in seconds."""
+    pushed = [each for each in after.get("left_early") or [] if each["name"] != name]
+    if not pushed:
+        return f"{name} loaded"
+    out = pushed[-1]
+    when = f" {out['loaded_s']:.0f} s after its own load" if out["loaded_s"] < THRASH_S else ""
+    return f"{name} loaded in the place of {out['name']}, evicted{when}"
 
 
 def _gpus(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str]]:

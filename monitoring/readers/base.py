@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 Values = dict[str, float | None]
 Found = TypeVar("Found")
 log = logging.getLogger(__name__)
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _STRUCTURE = {ord(character): "_" for character in ",{}="}
 
 

@@ -1,21 +1,38 @@
-"""The engine in use and its models: `/api/ps` each second, `/api/tags` each half minute, asked in a thread of its own so
-that a busy engine never delays a sample."""
+"""The engine in use and its models: `/api/ps` each second, `/api/tags` each half minute, `/api/show` once a model, asked in
+a thread of its own so that a busy engine never delays a sample."""
 
 import http.client
 import json
+import re
+import time
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import redis
 
-from monitoring.readers.base import Poller, Reader, Reading, Roots, Values
+from monitoring.readers.base import Poller, Reader, Reading, Roots, Values, label
 from monitoring.readers.gateway import KEY
+from monitoring.readers.runners import Runners
 
 ASK_EVERY_S = 1.0
 TAGS_EVERY_S = 30.0
 TIMEOUT_S = 3.0
 LATE_S = 10.0
+EARLY_S = 5.0  # so much before the end of its keep-alive a model leaves early
+REMEMBER_S = 30.0  # for so long a model that left early may be taken for the one that made place
+_FROM = re.compile(r"^FROM \S*?(sha256[-:][0-9a-f]{64})\s*$", re.MULTILINE)
+
+
+@dataclass
+class Loaded:
+    """What is known of a loaded model beyond `/api/ps`. `since`: monotonic s of the first sight of it."""
+
+    digest: str
+    since: float
+    file: str
 
 
 class Engine(Reader):
@@ -28,6 +45,11 @@ class Engine(Reader):
         self._url = ""
         self._engine: dict[str, Any] | None = None
         self._tags: tuple[float, int | None] = (-TAGS_EVERY_S, None)
+        self._weights: dict[str, int] = {}  # bytes of the model's file, by digest
+        self._loaded: dict[str, Loaded] = {}
+        self._runners = Runners(roots)
+        self._models: list[dict[str, Any]] = []
+        self._left: list[tuple[float, dict[str, Any]]] = []  # those that left early, and when
         self._poller = Poller("engine", self._ask, ASK_EVERY_S)
 
     def read(self, now: float) -> Reading:
@@ -42,6 +64,8 @@ class Engine(Reader):
 
     def close(self) -> None:
         self._poller.close(TIMEOUT_S + 1)
+        if self._connection is not None:
+            self._connection.close()
         self._valkey.close()
 
     def _ask(self, now: float) -> Reading | None:
@@ -55,14 +79,18 @@ class Engine(Reader):
         state: dict[str, Any] = {**engine, "error": ""}
         models: list[dict[str, Any]] = []
         try:
-            models = [describe(each) for each in self._get(engine["url"], "/api/ps").get("models") or []]
+            found = self._get(engine["url"], "/api/ps").get("models") or []
             if now - self._tags[0] >= TAGS_EVERY_S:
                 tags = self._get(engine["url"], "/api/tags").get("models") or []
                 self._tags = (now, len(tags))
+                self._weights = {each.get("digest"): int(each.get("size") or 0) for each in tags}
+            models = [self._describe(engine["url"], each, now) for each in found]
+            self._note_left(models, now)
             state["up"] = True
         except (OSError, http.client.HTTPException, ValueError, TypeError, AttributeError) as error:
             state |= {"up": False, "error": str(error) or type(error).__name__}
             self._tags = (-TAGS_EVERY_S, None)
+            models = []
         up = bool(state["up"])
         size, vram = (sum(each[name] for each in models) for name in ("size_bytes", "vram_bytes"))
         values: Values = {
@@ -72,15 +100,49 @@ class Engine(Reader):
             "engine_vram_bytes": vram if up else None,
             "engine_cpu_share_percent": 100 * (1 - vram / size) if up and size else None,
         }
-        return Reading(values, {"engine": state, "models": models, "models_on_disk": self._tags[1]})
+        values |= values_of(models)
+        left = [{"name": each["name"], "loaded_s": each["loaded_s"]} for _, each in self._left]
+        return Reading(
+            values,
+            {"engine": state, "models": models, "left_early": left, "models_on_disk": self._tags[1]},
+        )
 
-    def _get(self, url: str, path: str) -> dict[str, Any]:
+    def _note_left(self, models: list[dict[str, Any]], now: float) -> None:
+        names = {each["name"] for each in models}
+        self._left = [each for each in self._left if now - each[0] < REMEMBER_S]
+        for each in self._models:
+            if each["name"] not in names and (each["leaves_in_s"] or 0) > EARLY_S:
+                self._left.append((now, each))
+        self._models = models
+        self._loaded = {name: known for name, known in self._loaded.items() if name in names}
+
+    def _describe(self, url: str, model: dict[str, Any], now: float) -> dict[str, Any]:
+        """`describe`, with what `/api/ps` does not say: the file's size, the process and its memory, how long it is there."""
+        known = describe(model, time.time())
+        name, digest = known["name"], str(model.get("digest") or "")
+        loaded = self._loaded.get(name)
+        if loaded is None or loaded.digest != digest:
+            shown = self._get(url, "/api/show", {"model": name})
+            match = _FROM.search(str(shown.get("modelfile") or ""))
+            loaded = self._loaded[name] = Loaded(digest, now, match[1].replace(":", "-") if match else "")
+        pid = self._runners.find(loaded.file, now) if loaded.file else None
+        return {
+            **known,
+            "weights_bytes": self._weights.get(digest) or None,
+            "pid": pid,
+            "process_memory_bytes": None if pid is None else self._runners.memory_bytes(pid),
+            "loaded_s": now - loaded.since,
+        }
+
+    def _get(self, url: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """POST with a body, GET without."""
         if self._connection is None or url != self._url:
             parts = urlsplit(url)
             kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
             self._connection, self._url = kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S), url
         try:
-            self._connection.request("GET", path)
+            data = None if body is None else json.dumps(body).encode()
+            self._connection.request("GET" if data is None else "POST", path, data)
             answer = self._connection.getresponse()
             return dict(json.loads(answer.read()))
         except (OSError, http.client.HTTPException, ValueError):
@@ -89,8 +151,24 @@ class Engine(Reader):
             raise
 
 
-def describe(model: dict[str, Any]) -> dict[str, Any]:
-    """A model of `/api/ps` in our words; sizes in bytes, the share of it that is on the GPU as 0 to 1."""
+def values_of(models: list[dict[str, Any]]) -> Values:
+    """Series of each loaded model."""
+    values: Values = {}
+    for each in models:
+        labels = f"{{model={label(each['name'])}}}"
+        share = each["gpu_share"]
+        values |= {
+            f"model_memory_bytes{labels}": each["size_bytes"],
+            f"model_vram_bytes{labels}": each["vram_bytes"],
+            f"model_cpu_share_percent{labels}": None if share is None else 100 * (1 - share),
+            f"model_process_memory_bytes{labels}": each["process_memory_bytes"],
+        }
+    return values
+
+
+def describe(model: dict[str, Any], at: float) -> dict[str, Any]:
+    """A model of `/api/ps` in our words; sizes in bytes, the share of it that is on the GPU as 0 to 1, and the seconds from
+    `at` until it is unloaded when nobody asks it (None: unknown)."""
     details = model.get("details") or {}
     size, vram = int(model.get("size") or 0), int(model.get("size_vram") or 0)
     return {
@@ -103,4 +181,14 @@ def describe(model: dict[str, Any]) -> dict[str, Any]:
         "parameters": details.get("parameter_size"),
         "family": details.get("family"),
         "expires_at": model.get("expires_at"),
+        "leaves_in_s": seconds_until(model.get("expires_at"), at),
     }
+
+
+def seconds_until(moment: Any, at: float) -> float | None:
+    """Ollama writes nine digits of a second, more than datetime reads."""
+    try:
+        text = re.sub(r"(\.\d{6})\d+", r"\1", str(moment))
+        return datetime.fromisoformat(text).timestamp() - at
+    except ValueError:
+        return None

@@ -2,10 +2,9 @@
 
 import os
 
-from monitoring.readers.base import Reader, Reading, Roots
+from monitoring.readers.base import PAGE_BYTES, Reader, Reading, Roots
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 N_TOP = 5
 
 

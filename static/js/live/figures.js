@@ -10,6 +10,12 @@ function total(values, metric) {
   return found.length ? found.reduce((sum, [, value]) => sum + value, 0) : null;
 }
 
+// What a token costs the GPUs, with the error of their sensors; nothing while nothing is generated.
+function energy(v) {
+  const joules = v.gpu_joules_per_token;
+  return joules == null ? "" : ` · ${number(joules, 2)} ± ${number(v.gpu_joules_per_token_error, 2)} J each`;
+}
+
 // [label, value, context, values of the window, top of the sparkline (none: its largest value)]
 function figures(sample, w) {
   const v = sample?.v ?? {}, { gateway, cpu } = sample?.state ?? {};
@@ -17,7 +23,7 @@ function figures(sample, w) {
   const tokens = w.combined("gateway_tokens_per_s");
   const down = sample && !gateway ? "gateway does not answer" : null;
   return [
-    ["Tokens/s", number(v.gateway_tokens_per_s), down ?? `peak ${number(largest(tokens))} in 15 min`, tokens],
+    ["Tokens/s", number(v.gateway_tokens_per_s), down ?? `peak ${number(largest(tokens))} in 15 min${energy(v)}`, tokens],
     ["Time to first token", milliseconds(v.gateway_ttft_p50_ms), down ?? (v.gateway_ttft_p95_ms == null ? "no stream in 1 min" : `p95 ${milliseconds(v.gateway_ttft_p95_ms)} in 1 min`), w.combined("gateway_ttft_p50_ms")],
     ["Answering / waiting", `${whole(v.gateway_running)} / ${whole(v.gateway_queued)}`, down ?? (gateway ? `${whole(gateway.requests_total)} done, ${whole(gateway.errors_total)} failed` : ""), w.combined("gateway_running")],
     vram === null

@@ -5,9 +5,27 @@ import { bytes, percent, until } from "./format.js";
 function makeModel() {
   const box = element("div", "model"), name = element("span");
   name.append(element("span"), " ", element("span", "tag"));
-  box.append(name, element("b"), element("small"), element("small"));
+  box.append(name, element("b"), element("small"), element("small"), element("small", "wide"));
   return box;
 }
+
+// What it takes: weights as in its file, the rest (KV cache, buffers), and what its process really holds.
+function memory(model) {
+  const rest = model.weights_bytes ? model.size_bytes - model.weights_bytes : null;
+  return [
+    rest > 0 ? `weights ${bytes(model.weights_bytes)}, KV cache and buffers ${bytes(rest)}` : "",
+    model.process_memory_bytes ? `process ${bytes(model.process_memory_bytes)}` : "",
+    model.process_vram_bytes ? `${bytes(model.process_vram_bytes)} VRAM` : "",
+  ].filter(Boolean).join(" · ");
+}
+
+// Where the next model may go.
+function room(sample, allVram) {
+  const used = sum(sample, "gpu_memory_used_bytes"), free = sample.v.memory_available_bytes;
+  return [allVram ? `${bytes(Math.max(allVram - used, 0))} VRAM` : "", free == null ? "" : `${bytes(free)} memory`].filter(Boolean).join(", ");
+}
+
+const sum = (sample, metric) => Object.entries(sample.v).filter(([name]) => name.startsWith(metric)).reduce((all, [, value]) => all + (value ?? 0), 0);
 
 function place(model, allVram) {
   if (model.gpu_share === null) return "place unknown";
@@ -23,14 +41,14 @@ function reloads(events, name) {
 
 export function drawModels(root, note, sample, events) {
   const { models = [], models_on_disk: onDisk, engine, gateway } = sample?.state ?? {};
-  setText(note, engine?.up ? `${models.length} loaded · ${onDisk ?? "–"} on disk` : "");
   if (!sample) return sayWhy(root, "waiting for the first sample");
+  const allVram = sum(sample, "gpu_memory_total_bytes");
+  setText(note, engine?.up ? [`${models.length} loaded`, `${onDisk ?? "–"} on disk`, `free ${room(sample, allVram)}`].join(" · ") : "");
   if (!gateway) return sayWhy(root, "Unknown: the gateway, which knows the engine, does not answer.");
   if (!engine?.up) return sayWhy(root, `Unknown: the engine${engine?.url ? ` at ${engine.url}` : ""} does not answer.`);
   if (!models.length) return sayWhy(root, onDisk ? "No model is loaded. The first request loads one." : "No model is loaded, and the engine offers none yet.");
-  const allVram = Object.entries(sample.v).filter(([name]) => name.startsWith("gpu_memory_total_bytes")).reduce((sum, [, value]) => sum + (value ?? 0), 0);
   keyed(root, models, (model) => model.name, makeModel, (node, model) => {
-    const [name, size, facts, parameters] = node.children, n = reloads(events, model.name);
+    const [name, size, facts, parameters, held] = node.children, n = reloads(events, model.name);
     const [text, , tag] = name.childNodes;
     setText(text, model.name);
     setText(tag, model.quantization ?? "");
@@ -41,5 +59,6 @@ export function drawModels(root, note, sample, events) {
       model.expires_at ? until(model.expires_at, sample.at) : "", n > 1 ? `loaded ${n}× in 15 min` : "",
     ].filter(Boolean).join(" · "));
     setText(parameters, model.parameters ?? "");
+    setText(held, memory(model));
   });
 }

@@ -1,0 +1,52 @@
+"""Joules per token, and models joined to what the GPU driver says of their processes."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitoring.collector import _join_models
+from monitoring.derived import JoulesPerToken
+
+NAMES = ("gpu_joules_per_token", "gpu_joules_per_token_error")
+
+
+def feed(joules: JoulesPerToken, at: float, energy: float | None, tokens: float | None) -> Any:
+    found = joules.of(at, {"gpu_energy_j{gpu=0}": energy}, {"gateway": {"tokens_total": tokens}})
+    return tuple(found[name] for name in NAMES)
+
+
+@given(st.floats(1, 700), st.integers(1, 500))
+def test_a_steady_load_costs_its_power_over_its_rate(watts: float, rate: int) -> None:
+    joules = JoulesPerToken()
+    for second in range(120):
+        found = feed(joules, float(second), 1000 + watts * second, rate * second)
+    assert found[0] == pytest.approx(watts / rate)
+    assert found[1] == pytest.approx(watts / rate * (0.05**2 + (1 / 60) ** 2) ** 0.5)
+
+
+def test_what_is_not_known_is_not_given() -> None:
+    joules = JoulesPerToken()
+    assert (
+        joules.of(0.0, {}, {"gateway": {"tokens_total": 1}}) == {}
+    )  # no GPU that counts energy: no such series
+    assert feed(joules, 1.0, 100.0, 10) == (None, None)
+    assert feed(joules, 2.0, 200.0, 10) == (None, None)  # nothing generated
+    assert feed(joules, 3.0, 300.0, 20) == (20.0, pytest.approx(10.05, abs=0.001))
+    assert feed(joules, 4.0, 5.0, 30) == (None, None)  # the driver was loaded anew
+    assert feed(joules, 5.0, 10.0, 35)[0] == 1.0
+    assert feed(joules, 6.0, None, 40) == (None, None)
+    assert feed(joules, 7.0, 20.0, 45) == (None, None)
+
+
+def test_a_model_s_process_is_found_on_every_card() -> None:
+    state: dict[str, Any] = {
+        "models": [{"pid": 7}, {"pid": 8}, {"pid": None}],
+        "gpus": [
+            {"processes": [{"pid": 7, "memory_bytes": 100}, {"pid": 8, "memory_bytes": None}]},
+            {"processes": [{"pid": 7, "memory_bytes": 50}, {"pid": 8, "memory_bytes": 1}]},
+        ],
+    }
+    _join_models(state)
+    assert [each["process_vram_bytes"] for each in state["models"]] == [150, None, None]
