@@ -8,9 +8,10 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from monitoring.alerts import deliveries, selectors, tending
+from monitoring.alerts import channel_services, deliveries, selectors, tending
 from monitoring.exports import otlp
 from monitoring.exports.selectors import current_families
+from monitoring.models import ChannelConfig
 
 log = logging.getLogger(__name__)
 WATCHING_KEY = "aicleaner:alerts:watching"
@@ -23,6 +24,14 @@ def deliver_notices() -> None:
     """Woken by each transition, and every few seconds by beat."""
     tending.tend(timezone.now())
     deliveries.deliver_due(timezone.now)
+
+
+@shared_task
+def deliver_test(config_id: int) -> None:
+    """Asked for on the page of channels."""
+    config = ChannelConfig.objects.filter(pk=config_id).first()
+    if config is not None:
+        channel_services.send_test(config, timezone.now)
 
 
 @shared_task
