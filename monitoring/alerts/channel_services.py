@@ -116,7 +116,7 @@ def attempt(make: Callable[[], Channel], notice: Notice) -> ChannelError | None:
     except ChannelError as error:
         said = channel.without_secrets(str(error)) if channel is not None else str(error)
         return ChannelError(said, permanent=error.permanent, retry_after_s=error.retry_after_s)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a library's; it is logged, without what it may quote
         hide = channel.without_secrets if channel is not None else str
         log.error("the channel failed on %s: %s", notice.key, hide(traceback.format_exc()))  # noqa: TRY400
         return ChannelError(hide(f"{type(error).__name__}: {error}"))

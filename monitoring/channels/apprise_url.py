@@ -23,15 +23,7 @@ def service_of(url: str) -> Any:
     """The service that `url` names. Raises AppriseUrlError.
 
     Apprise connects by itself: a host name is checked here, but may stand for another address a moment later."""
-    from apprise import Apprise, AppriseAsset  # 30 MB that only this channel needs
-
-    service = Apprise.instantiate(
-        url, asset=AppriseAsset(http_redirects=False, app_id="AICleaner"), suppress_exceptions=True
-    )
-    if service is None:
-        raise AppriseUrlError(
-            "Apprise does not know such a URL; https://github.com/caronc/apprise lists them, e.g. ntfy://topic."
-        )
+    service = _parse(url)
     if service.redirects:
         raise AppriseUrlError("Leave redirect= out: redirects are not followed.")
     if sum(filter(None, (service.socket_connect_timeout, service.socket_read_timeout))) > MOST_S:
@@ -45,6 +37,19 @@ def service_of(url: str) -> Any:
             pass  # in many URLs a token stands where a host would
         except AddressError as error:
             raise AppriseUrlError(str(error)) from error
+    return service
+
+
+def _parse(url: str) -> Any:
+    from apprise import Apprise, AppriseAsset  # 30 MB that only this channel needs
+
+    service = Apprise.instantiate(
+        url, asset=AppriseAsset(http_redirects=False, app_id="AICleaner"), suppress_exceptions=True
+    )
+    if service is None:
+        raise AppriseUrlError(
+            "Apprise does not know such a URL; https://github.com/caronc/apprise lists them, e.g. ntfy://topic."
+        )
     return service
 
 
@@ -76,7 +81,7 @@ class AppriseChannel(Channel):
 
     @property
     def target(self) -> str:
-        return str(service_of(self.url).service_name)
+        return str(_parse(self.url).service_name)
 
 
 class _Keep(logging.Handler):
