@@ -1,18 +1,13 @@
 """Everything that Apprise knows (https://github.com/caronc/apprise), behind one of its URLs."""
 
-import logging
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from monitoring.addresses import AddressError, UnknownHostError, resolve
 from monitoring.channels.base import Channel, ChannelError, Notice, secret
 
-MOST_S = 20.0  # of Apprise's own time-outs, so that a send ends within its lease
+TOTAL_S = 30.0
 LEVELS = {"critical": "failure", "warning": "warning"}
-library_log = logging.getLogger("apprise")
 
 
 class AppriseUrlError(ValueError):
@@ -26,8 +21,6 @@ def service_of(url: str) -> Any:
     service = _parse(url)
     if service.redirects:
         raise AppriseUrlError("Leave redirect= out: redirects are not followed.")
-    if sum(filter(None, (service.socket_connect_timeout, service.socket_read_timeout))) > MOST_S:
-        raise AppriseUrlError(f"Give cto= and rto= of {MOST_S:g} s together at most.")
     if service.retry:
         raise AppriseUrlError("Leave retry= out: what fails is tried again from here.")
     if host := getattr(service, "host", None):
@@ -68,38 +61,18 @@ class AppriseChannel(Channel):
             raise ChannelError(str(error), permanent=True) from error
         sender = Apprise()
         sender.add(service)
-        with _said_by_this_thread() as said:
-            told = sender.notify(
-                title=notice.title,
-                body=notice.text,
-                notify_type=NotifyType(
-                    "success" if notice.event == "resolved" else LEVELS.get(notice.severity, "info")
-                ),
-            )
+        told = sender.notify(
+            title=notice.title,
+            body=notice.text,
+            notify_type=NotifyType(
+                "success" if notice.event == "resolved" else LEVELS.get(notice.severity, "info")
+            ),
+            timeout=TOTAL_S,
+        )
         if not told:
-            raise ChannelError(f"{service.service_name}: {'; '.join(said) or 'it was not delivered'}")
+            said = "; ".join(entry.message for entry in told.logs())
+            raise ChannelError(f"{service.service_name}: {said or 'it was not delivered'}")
 
     @property
     def target(self) -> str:
         return str(_parse(self.url).service_name)
-
-
-class _Keep(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.thread, self.said = threading.get_ident(), list[str]()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.thread == self.thread:
-            self.said.append(record.getMessage())
-
-
-@contextmanager
-def _said_by_this_thread() -> Iterator[list[str]]:
-    """Apprise tells why it failed to its log only."""
-    handler = _Keep()
-    library_log.addHandler(handler)
-    try:
-        yield handler.said
-    finally:
-        library_log.removeHandler(handler)

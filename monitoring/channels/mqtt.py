@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,11 @@ class CheckedClient(Client):
 
     def _create_socket_connection(self) -> socket.socket:
         return connect(self._host, self._port, self._connect_timeout)
+
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
+        """As the library's own, but it closes what fails."""
+        assert self._ssl_context is not None
+        return self._ssl_context.wrap_socket(tcp_sock, server_hostname=self._host)
 
 
 @dataclass(kw_only=True, eq=False)
