@@ -70,8 +70,9 @@ def edit(request: HttpRequest, config_id: int) -> HttpResponse:
     try:
         stored = unseal(config.sealed)
     except SealError as error:
-        messages.error(request, f"{config.name}: {error}.")
         stored = {}
+        if request.method != "POST":
+            messages.error(request, f"{config.name}: {error}.")
     return _edit(request, config, stored)
 
 
