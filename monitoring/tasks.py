@@ -5,6 +5,7 @@ import time
 
 import redis
 from celery import shared_task
+from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 from django.utils import timezone
 
@@ -12,6 +13,7 @@ from monitoring.alerts import channel_services, deliveries, selectors, tending
 from monitoring.exports import otlp
 from monitoring.exports.selectors import current_families
 from monitoring.models import ChannelConfig
+from monitoring.presence import Presences
 
 log = logging.getLogger(__name__)
 WATCHING_KEY = "aicleaner:alerts:watching"
@@ -63,3 +65,18 @@ def export_otlp() -> None:
 @shared_task
 def delete_old_alerts() -> None:
     tending.delete_old(timezone.now())
+
+
+_presences: list[Presences] = []
+
+
+@worker_ready.connect
+def _appear(**_: object) -> None:
+    _presences.append(Presences())
+    _presences[-1].start()
+
+
+@worker_shutting_down.connect
+def _disappear(**_: object) -> None:
+    while _presences:
+        _presences.pop().end()

@@ -344,6 +344,19 @@ class MqttForm(ServerForm):
     password = secret_field("Password", "Without TLS it crosses the network readable")
     version = forms.ChoiceField(label="Version of MQTT", choices=VERSIONS)
     topic = forms.CharField(max_length=200, initial="aicleaner/alerts")
+    discovery = forms.BooleanField(
+        label="Show this machine in Home Assistant",
+        required=False,
+        help_text="As a device with its load, model and alerts, and a button that acknowledges them",
+    )
+    discovery_prefix = forms.RegexField(
+        r"\A[A-Za-z0-9_/-]+\Z",
+        label="Discovery prefix",
+        max_length=100,
+        initial="homeassistant",
+        help_text="As it is set in Home Assistant",
+        error_messages={"invalid": "Give a topic of letters, digits, _, - and /, such as homeassistant."},
+    )
     ca = ca_field()
 
     def clean_topic(self) -> str:

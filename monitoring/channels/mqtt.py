@@ -45,6 +45,8 @@ class MqttChannel(Channel):
     password: str = secret()
     version: str = "5"
     topic: str
+    discovery: bool = False  # monitoring.presence
+    discovery_prefix: str = "homeassistant"
 
     def send(self, notice: Notice) -> None:
         client, talk = self.client(), _Talk()

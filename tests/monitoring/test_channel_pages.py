@@ -39,6 +39,7 @@ GOOD: dict[str, dict[str, str]] = {
         "password": "T0KEN-pw",
         "version": "5",
         "topic": "ai/alerts",
+        "discovery_prefix": "homeassistant",
     },
     "apprise": {"url": "json://127.0.0.1:9/T0KEN-in-path"},
 }
@@ -152,6 +153,7 @@ def test_a_form_has_the_fields_of_its_kind() -> None:
         ("mail", {"host": "http://mail"}, "Give the name"),
         ("mqtt", {"topic": "ai/#"}, "without + and #"),
         ("mqtt", {"host": "fe80::1"}, "link-local"),
+        ("mqtt", {"discovery_prefix": "home#"}, "such as homeassistant"),
         ("apprise", {"url": "pigeon://x"}, "does not know"),
         ("apprise", {"url": "json://169.254.169.254/"}, "link-local"),
     ],
