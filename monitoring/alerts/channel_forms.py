@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator, validate_email
 
 from monitoring.addresses import AddressError, resolve
-from monitoring.channels import CHANNELS, KINDS
+from monitoring.channels import CHANNELS, class_of
 from monitoring.channels.apprise_url import AppriseUrlError, service_of
 from monitoring.channels.base import tls_context
 from monitoring.channels.home_assistant import ENTITY, SEND_MESSAGE, SERVICE
@@ -113,7 +113,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
 
     @classmethod
     def secret_names(cls) -> tuple[str, ...]:
-        return KINDS[cls.kind].secret_names()
+        return class_of(cls.kind).secret_names()
 
     @classmethod
     def own_names(cls) -> list[str]:

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from monitoring import tasks
 from monitoring.alerts.channel_forms import FORMS
-from monitoring.channels import KINDS
+from monitoring.channels import KINDS, class_of
 from monitoring.models import ChannelConfig, Delivery
 from monitoring.sealing import unseal
 from tests.monitoring.alerting import Bench, at, make_rule
@@ -116,7 +116,7 @@ def test_each_kind_is_added_and_its_secrets_are_never_shown_again(admin_client: 
 def test_a_form_has_the_fields_of_its_kind() -> None:
     assert set(FORMS) == set(KINDS)
     for kind, form in FORMS.items():
-        assert set(form.own_names()) == {each.name for each in fields(KINDS[kind])}
+        assert set(form.own_names()) == {each.name for each in fields(class_of(kind))}
 
 
 @pytest.mark.parametrize(
