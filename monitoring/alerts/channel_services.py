@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from monitoring import news
 from monitoring.alerts.configured import channel_of
-from monitoring.alerts.notices import wake_worker
+from monitoring.alerts.notices import NOT_TOLD, NoticeEvent, wake_worker
 from monitoring.channels import CHANNELS, Channel, ChannelError, Notice
 from monitoring.models import ChannelConfig, Delivery
 from monitoring.models.delivery import GIVE_UP_AFTER, DeliveryStatus
@@ -60,16 +60,24 @@ def _hold_back(config: ChannelConfig, reason: str) -> None:
 
 @transaction.atomic
 def retry(given_up: QuerySet[Delivery], *, now: datetime) -> int:
-    """Let what was given up be tried for another day, under its old key; what is folded into a newer notice of its
-    episode is said by that one. Returns how many; those whose channel is gone or off stay."""
+    """Let what was given up be tried for another day, under its old key. What is folded into a newer notice of its
+    episode is said by that one, and so is its end, which the channel was not told. Returns how many; those whose channel
+    is gone or off stay."""
     there = given_up.filter(status=DeliveryStatus.DEAD, config__enabled=True) | given_up.filter(
         status=DeliveryStatus.DEAD, channel__in=list(CHANNELS)
     )
-    rows = list(there.values_list("pk", "alert_id"))
-    Delivery.objects.filter(pk__in=[pk for pk, _ in rows]).update(
-        status=DeliveryStatus.WAITING, due_at=now, give_up_at=now + GIVE_UP_AFTER, locked_until=None
-    )
-    for alert_id in {alert_id for _, alert_id in rows}:
+    rows = list(there.values_list("pk", "alert_id", "channel"))
+    again = {
+        "status": DeliveryStatus.WAITING,
+        "reason": "",
+        "due_at": now,
+        "give_up_at": now + GIVE_UP_AFTER,
+        "locked_until": None,
+    }
+    Delivery.objects.filter(pk__in=[pk for pk, *_ in rows]).update(**again)
+    for alert_id, channel in {(alert_id, channel) for _, alert_id, channel in rows}:
+        ends = Delivery.objects.filter(alert_id=alert_id, channel=channel, event=NoticeEvent.RESOLVED)
+        ends.filter(status=DeliveryStatus.SUPPRESSED, reason=NOT_TOLD).update(**again)
         news.tell("alert", alert_id)
     transaction.on_commit(wake_worker)
     return len(rows)

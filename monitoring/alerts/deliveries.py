@@ -79,6 +79,7 @@ def _keep_quiet(rows: list[Delivery], now: datetime) -> bool:
     newest.save(update_fields=["due_at", "reason"])
     untried = [row.pk for row in rows if not row.attempts]
     Delivery.objects.filter(pk__in=untried).update(give_up_at=until + GIVE_UP_AFTER)
+    news.tell("alert", newest.alert_id)
     return True
 
 

@@ -17,6 +17,7 @@ from monitoring.models import Alert, ChannelConfig, Delivery, RuleState, Silence
 from monitoring.models.delivery import GIVE_UP_AFTER, DeliveryStatus
 from monitoring.models.rule import SAMPLE_AGE
 
+NOT_TOLD = "this channel was not told that it fired"
 log = logging.getLogger(__name__)
 
 
@@ -52,7 +53,7 @@ def tell(alert: Alert, event: NoticeEvent, now: datetime, text: str = "") -> Non
         for channel, config in channels.items()
     ]
     for row in rows:
-        why = "this channel was not told that it fired" if row.channel not in told else reason
+        why = NOT_TOLD if row.channel not in told else reason
         why = why or _too_slight(alert, row.config)
         if why:
             row.status, row.reason = DeliveryStatus.SUPPRESSED, why[:200]

@@ -10,18 +10,20 @@ import aiohttp
 import pytest
 from django.conf import settings as django_settings
 from django.core import serializers
-from hypothesis import given
+from django.db import transaction
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitoring.alerts import channel_services, deliveries
 from monitoring.alerts.configured import channel_of
+from monitoring.alerts.machine import Severity
 from monitoring.alerts.quiet import quiet_until
 from monitoring.channels import ChannelError, http
 from monitoring.models import Alert, ChannelConfig, Delivery
 from monitoring.models.delivery import GIVE_UP_AFTER
 from monitoring.sealing import SealError, seal, unseal
 from tests.monitoring.alerting import T0, Bench, at, make_rule
-from tests.monitoring.receivers import HttpReceiver, configure, dumb_server, http_receiver
+from tests.monitoring.receivers import Got, HttpReceiver, configure, dumb_server, http_receiver
 from tests.monitoring.test_channels import SECRET
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey_url")]
@@ -152,6 +154,22 @@ def test_a_retry_lasts_a_day_again(receiver: HttpReceiver) -> None:
     bench.work()
     row = config.deliveries.get()
     assert (row.status, row.give_up_at) == ("waiting", bench.clock() + GIVE_UP_AFTER)
+
+
+def test_a_retry_of_what_is_over_says_so(receiver: HttpReceiver) -> None:
+    make_rule()
+    config, bench = webhook(receiver.url), Bench()
+    receiver.status = 404
+    bench.heat(95)
+    bench.work()
+    bench.heat(50)
+    bench.work()
+    assert rows(config) == [("fired", "dead"), ("resolved", "suppressed")]
+    receiver.status = 200
+    assert channel_services.retry(Delivery.objects.filter(config=config), now=bench.clock()) == 1
+    bench.work()
+    assert rows(config) == [("fired", "folded"), ("resolved", "sent")]
+    assert receiver.got[-1].json["text"] == "Heat on box: 95 %, fires at 90 %; resolved after 1 s, worst 95 %"
 
 
 @pytest.mark.parametrize("end", ["off", "deleted"])
@@ -375,3 +393,69 @@ def test_what_fails_before_quiet_hours_waits_through_them(receiver: HttpReceiver
     bench.now = 3600.0
     bench.work()
     assert rows(config) == [("fired", "sent")]
+
+
+ACTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("heat"), st.sampled_from([50, 95, 99])),
+        st.tuples(st.just("work"), st.sampled_from([0, 5, 100, 1000, 20000])),
+        st.tuples(st.just("answer"), st.sampled_from([200, 404, 429, 500])),
+        st.tuples(st.sampled_from(["retry", "save", "switch off"]), st.just(0)),
+    ),
+    max_size=20,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(ACTS, st.integers(1, 3), st.booleans())
+def test_whatever_happens_a_notice_is_sent_held_back_with_a_reason_or_given_up_and_quiet_is_kept(
+    django_db_blocker: Any, acts: list[tuple[str, int]], least_severity: int, critical_passes: bool
+) -> None:
+    with django_db_blocker.unblock(), transaction.atomic(), http_receiver() as receiver:
+        make_rule(critical_at=98)
+        bench = Bench()
+        config = webhook(
+            receiver.url,
+            least_severity=least_severity,
+            critical_passes=critical_passes,
+            quiet_from=time(8, 0, 30),
+            quiet_to=time(13),
+        )
+        heard: list[tuple[datetime, str, str]] = []
+
+        def hear(got: Got) -> bytes:
+            heard.append((bench.clock(), got.json["severity"], got.json["key"]))
+            return b""
+
+        receiver.answer = hear
+        for act, value in acts:
+            _do(bench, receiver, config, act, value)
+        receiver.status = 200
+        bench.work(24 * 3600)
+        bench.work((at(6 * 3600) - bench.clock()).total_seconds() % 86400)  # 14:00, when all may speak
+        bench.work(1000)
+        for row in config.deliveries.all():
+            assert row.status in ("sent", "dead", "folded", "suppressed"), row
+            assert row.reason or row.status in ("sent", "dead")
+            assert row.status != "sent" or row.key in {key for *_, key in heard}
+        for when, severity, _ in heard:
+            assert not time(8, 0, 30) <= when.time() < time(13) or (
+                severity == "critical" and critical_passes
+            )
+            assert Severity[severity.upper()] >= least_severity
+        transaction.set_rollback(True)
+
+
+def _do(bench: Bench, receiver: HttpReceiver, config: ChannelConfig, act: str, value: int) -> None:
+    if act == "heat":
+        bench.heat(float(value))
+    elif act == "work":
+        bench.work(value)
+    elif act == "answer":
+        receiver.status = value
+        receiver.answer_headers = {"Retry-After": "600"} if value == 429 else {}
+    elif act == "retry":
+        channel_services.retry(Delivery.objects.all(), now=bench.clock())
+    else:
+        config.enabled = act == "save"
+        channel_services.save_channel(config, unseal(config.sealed), who="anna", now=bench.clock())
