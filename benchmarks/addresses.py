@@ -1,30 +1,19 @@
 """Which addresses a person may have requests sent to, and from which variable a key may be read."""
 
-import ipaddress
 import os
 import re
-import socket
 from urllib.parse import urlsplit
 
 from benchmarks.errors import AddressError, KeyVariableError
+from monitoring import addresses
 
-# Where clouds answer with a machine's credentials; most are link-local anyway.
-METADATA = frozenset(
-    map(
-        ipaddress.ip_address,
-        ("169.254.169.254", "100.100.100.200", "192.0.0.192", "168.63.129.16", "fd00:ec2::254"),
-    )
-)
 # Not any variable: a form must not be a way to read DATABASE_URL or the site's own secrets.
 KEY_VARIABLE = re.compile(r"(?!AICLEANER_)[A-Z][A-Z0-9_]{0,60}_API_KEY")
 KEY_VARIABLE_HELP = "Give the name of an environment variable that ends in _API_KEY, e.g. OPENAI_API_KEY; never the key itself."
 
 
 def check_address(url: str) -> str:
-    """`url` without a closing slash. Raises AddressError that says what is wrong with it.
-
-    Loopback and private networks are fine (that is where local servers are); link-local and metadata addresses are not,
-    nor is a name that stands for one of them."""
+    """`url` without a closing slash. Raises AddressError that says what is wrong with it."""
     try:
         parts = urlsplit(url.strip())
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -41,16 +30,9 @@ def check_address(url: str) -> str:
     if parts.query or parts.fragment:
         raise AddressError("Give the address without '?' and '#'.")
     try:
-        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise AddressError(f"The host {parts.hostname} can't be found: {error}.") from error
-    for *_, address in found:
-        ip = ipaddress.ip_address(str(address[0]).partition("%")[0])
-        ip = getattr(ip, "ipv4_mapped", None) or ip
-        if ip in METADATA or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
-            raise AddressError(
-                f"Benchmarks are not sent to {ip}: it is a link-local, metadata or multicast address."
-            )
+        addresses.resolve(parts.hostname, port)
+    except addresses.AddressError as error:
+        raise AddressError(str(error)) from error
     return url.strip().rstrip("/")
 
 

@@ -5,12 +5,15 @@ import time
 
 import redis
 from celery import shared_task
+from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 from django.utils import timezone
 
-from monitoring.alerts import deliveries, selectors, tending
+from monitoring.alerts import channel_services, deliveries, selectors, tending
 from monitoring.exports import otlp
 from monitoring.exports.selectors import current_families
+from monitoring.models import ChannelConfig
+from monitoring.presence import Presences
 
 log = logging.getLogger(__name__)
 WATCHING_KEY = "aicleaner:alerts:watching"
@@ -23,6 +26,14 @@ def deliver_notices() -> None:
     """Woken by each transition, and every few seconds by beat."""
     tending.tend(timezone.now())
     deliveries.deliver_due(timezone.now)
+
+
+@shared_task
+def deliver_test(config_id: int) -> None:
+    """Asked for on the page of channels."""
+    config = ChannelConfig.objects.filter(pk=config_id).first()
+    if config is not None:
+        channel_services.send_test(config, timezone.now)
 
 
 @shared_task
@@ -54,3 +65,18 @@ def export_otlp() -> None:
 @shared_task
 def delete_old_alerts() -> None:
     tending.delete_old(timezone.now())
+
+
+_presences: list[Presences] = []
+
+
+@worker_ready.connect
+def _appear(**_: object) -> None:
+    _presences.append(Presences())
+    _presences[-1].start()
+
+
+@worker_shutting_down.connect
+def _disappear(**_: object) -> None:
+    while _presences:
+        _presences.pop().end()

@@ -13,10 +13,11 @@ from redis.exceptions import RedisError
 from monitoring.alerts.machine import FLAP_N, FLAP_S, Severity
 from monitoring.alerts.series import duration
 from monitoring.channels import CHANNELS
-from monitoring.models import Alert, Delivery, RuleState, Silence
+from monitoring.models import Alert, ChannelConfig, Delivery, RuleState, Silence
 from monitoring.models.delivery import GIVE_UP_AFTER, DeliveryStatus
 from monitoring.models.rule import SAMPLE_AGE
 
+NOT_TOLD = "this channel was not told that it fired"
 log = logging.getLogger(__name__)
 
 
@@ -34,22 +35,26 @@ def tell(alert: Alert, event: NoticeEvent, now: datetime, text: str = "") -> Non
     """Write the outbox rows of a notice, in the transaction of the caller; saves `alert`'s counters and times."""
     reason = held_back(alert, event, now)
     alert.n_notices += 1
-    told = _channels_told(alert) if event is NoticeEvent.RESOLVED else set(CHANNELS)
+    channels: dict[str, ChannelConfig | None] = dict.fromkeys(CHANNELS)
+    channels |= {config.key: config for config in ChannelConfig.objects.filter(enabled=True)}
+    told = _channels_told(alert) if event is NoticeEvent.RESOLVED else set(channels)
     rows = [
         Delivery(
             alert=alert,
             key=f"{alert.pk}:{event}:{alert.n_notices}:{channel}",
             channel=channel,
+            config=config,
             event=event,
             text=f"{alert}: {text or words(alert, event, now)}"[:1000],
             created_at=now,
             due_at=now,
             give_up_at=now + GIVE_UP_AFTER,
         )
-        for channel in CHANNELS
+        for channel, config in channels.items()
     ]
     for row in rows:
-        why = "this channel was not told that it fired" if row.channel not in told else reason
+        why = NOT_TOLD if row.channel not in told else reason
+        why = why or _too_slight(alert, row.config)
         if why:
             row.status, row.reason = DeliveryStatus.SUPPRESSED, why[:200]
     Delivery.objects.bulk_create(rows)
@@ -92,6 +97,12 @@ def wake_worker() -> None:
         current_app.send_task("monitoring.tasks.deliver_notices", retry=False, expires=60)
     except (KombuError, OperationalError, RedisError, OSError) as error:
         log.warning("the worker could not be woken (%s); notices go with its next beat", error)
+
+
+def _too_slight(alert: Alert, config: ChannelConfig | None) -> str:
+    if config is None or alert.severity >= config.least_severity:
+        return ""
+    return f"this channel takes nothing below {config.get_least_severity_display()}"
 
 
 def _channels_told(alert: Alert) -> set[str]:

@@ -1,16 +1,21 @@
 """Questions about alerts."""
 
 import json
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import redis
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Max, Q, QuerySet
 
-from monitoring.models import Alert, Journal, Rule, Series, Silence
+from monitoring.alerts.configured import channel_of
+from monitoring.channels import CHANNELS, ChannelError
+from monitoring.models import Alert, ChannelConfig, Delivery, Journal, Rule, Series, Silence
+from monitoring.models.delivery import DeliveryStatus
 from monitoring.models.rule import SAMPLE_AGE
 
 LAST_KEY = "aicleaner:live:last"
+TEST_ANSWERS_IN = timedelta(seconds=90)
 
 
 def open_alerts() -> QuerySet[Alert]:
@@ -62,3 +67,97 @@ def newest_sample_at(valkey: redis.Redis, host: str, now: float) -> float | None
         Journal.objects.filter(host=host, at__lte=now).order_by("-at").values_list("at", flat=True).first()
     )
     return None if stored is None else float(stored)
+
+
+@dataclass(frozen=True)
+class ChannelHealth:
+    """A channel and how it does. `state`: off, unused, ok, failing (the last try failed), broken (can't even try)."""
+
+    key: str
+    name: str
+    kind: str
+    config: ChannelConfig | None  # None: one that is always there
+    target: str
+    state: str
+    succeeded_at: datetime | None
+    failed_at: datetime | None
+    last_error: str
+    n_waiting: int
+    n_dead: int
+    test: str  # '', asked, lost (no answer came), ok, failed
+
+
+def channels_with_health(now: datetime) -> list[ChannelHealth]:
+    """Those that are always there, then those that were set up, by name. Four queries."""
+    status = DeliveryStatus
+    counts = Delivery.objects.values("channel").annotate(
+        succeeded_at=Max("sent_at"),
+        failed_at=Max("failed_at"),
+        n_waiting=Count("pk", filter=Q(status=status.WAITING)),
+        n_dead=Count("pk", filter=Q(status=status.DEAD)),
+    )
+    by_key: dict[str, dict[str, Any]] = {each["channel"]: {**each} for each in counts.order_by()}
+    failures = Q(pk__in=[])
+    for key, each in by_key.items():
+        if each["failed_at"] is not None:
+            failures |= Q(channel=key, failed_at=each["failed_at"])
+    errors = dict(Delivery.objects.filter(failures).order_by("id").values_list("channel", "last_error"))
+    configs: list[ChannelConfig | None] = [*(None for _ in CHANNELS), *ChannelConfig.objects.all()]
+    names = iter(CHANNELS)
+    return [
+        _health(config, next(names) if config is None else config.key, by_key, errors, now)
+        for config in configs
+    ]
+
+
+def _health(
+    config: ChannelConfig | None,
+    key: str,
+    by_key: dict[str, dict[str, Any]],
+    errors: dict[str, str],
+    now: datetime,
+) -> ChannelHealth:
+    nothing = {"succeeded_at": None, "failed_at": None, "n_waiting": 0, "n_dead": 0}
+    found = {name: by_key.get(key, nothing)[name] for name in nothing}
+    target, broken = "", ""
+    if config is not None:
+        try:
+            target = channel_of(config).target
+        except (ChannelError, ValueError) as error:
+            broken = str(error)
+    ok, failed = found["succeeded_at"], found["failed_at"]
+    if config is not None and not config.enabled:
+        state = "off"
+    elif broken:
+        state = "broken"
+    elif failed is not None and (ok is None or failed > ok):
+        state = "failing"
+    else:
+        state = "unused" if ok is None else "ok"
+    return ChannelHealth(
+        key=key,
+        name=config.name if config is not None else key,
+        kind=config.get_kind_display() if config is not None else "",
+        config=config,
+        target=target,
+        state=state,
+        last_error=broken or errors.get(key, ""),
+        test=_test_state(config, now),
+        **found,
+    )
+
+
+def _test_state(config: ChannelConfig | None, now: datetime) -> str:
+    if config is None or config.test_asked_at is None:
+        return ""
+    if config.tested_at is None:
+        return "asked" if now - config.test_asked_at < TEST_ANSWERS_IN else "lost"
+    return "failed" if config.test_error else "ok"
+
+
+def delivery_log(channel: str, status: str) -> QuerySet[Delivery]:
+    """The newest first; '' means all."""
+    found = Delivery.objects.select_related("alert", "config").order_by("-id")
+    if channel:
+        found = found.filter(channel=channel)
+    return found.filter(status=status) if status else found

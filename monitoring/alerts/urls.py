@@ -1,6 +1,6 @@
 from django.urls import path
 
-from monitoring.alerts import views
+from monitoring.alerts import channel_views, views
 
 urlpatterns = [
     path("", views.alerts, name="alerts"),
@@ -9,6 +9,13 @@ urlpatterns = [
     path("silences/", views.silences, name="silences"),
     path("silences/fits/", views.silence_fits, name="silence-fits"),
     path("silences/<int:silence_id>/end/", views.end_silence, name="silence-end"),
+    path("channels/", channel_views.channels, name="channels"),
+    path("channels/new/<str:kind>/", channel_views.new, name="channel-new"),
+    path("channels/<int:config_id>/", channel_views.edit, name="channel"),
+    path("channels/<int:config_id>/delete/", channel_views.delete, name="channel-delete"),
+    path("channels/<int:config_id>/test/", channel_views.test, name="channel-test"),
+    path("deliveries/retry/", channel_views.retry_all, name="deliveries-retry"),
+    path("deliveries/<int:delivery_id>/retry/", channel_views.retry, name="delivery-retry"),
     path("<int:alert_id>/", views.alert, name="alert"),
     path("<int:alert_id>/acknowledge/", views.acknowledge, name="alert-acknowledge"),
     path("<int:alert_id>/withdraw/", views.withdraw, name="alert-withdraw"),

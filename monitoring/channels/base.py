@@ -1,8 +1,15 @@
-"""The contract of a channel."""
+"""The contract of a channel, and what all of them share."""
 
-from dataclasses import dataclass
+import re
+import ssl
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from monitoring.addresses import AddressError, UnknownHostError
+
+LEAST_PART = 6  # characters of a part of an address that may be a secret
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,16 @@ class Notice:
     at: datetime
     attempt: int
 
+    def payload(self) -> dict[str, Any]:
+        """As JSON for programs, the same over all attempts."""
+        found = asdict(self)
+        del found["attempt"]
+        return {**found, "at": self.at.isoformat()}
+
+    @property
+    def title(self) -> str:
+        return f"[{self.severity}] {self.event}: {self.labels.get('rule', 'alert')}"
+
 
 class ChannelError(Exception):
     """It was not delivered. `permanent`: trying again is no use. `retry_after_s`: the receiver asked for this pause."""
@@ -28,10 +45,21 @@ class ChannelError(Exception):
         self.permanent, self.retry_after_s = permanent, retry_after_s
 
 
-class Channel:
-    """Delivers one notice at a time, called in several threads and processes at once."""
+def refused(error: AddressError) -> ChannelError:
+    """A name that nobody knows may be known later; an address that is not allowed stays so."""
+    return ChannelError(str(error), permanent=not isinstance(error, UnknownHostError))
 
-    name: ClassVar[str]
+
+def secret() -> str:
+    """A field that is stored sealed and never shown; '' when there is none."""
+    return field(default="", repr=False, metadata={"secret": True})
+
+
+@dataclass(kw_only=True, eq=False)
+class Channel:
+    """Delivers one notice at a time, called in several threads and processes at once. Its fields are its settings."""
+
+    name: ClassVar[str]  # of the kind
 
     def send(self, notice: Notice) -> None:
         """Return once the receiver has it; raise ChannelError (any other error counts as one that may pass).
@@ -39,3 +67,38 @@ class Channel:
         It ends by its own time-outs within LEASE_S of monitoring.alerts.deliveries; after that the notice is sent
         again."""
         raise NotImplementedError
+
+    @property
+    def target(self) -> str:
+        """Where it sends, for the page: without secrets."""
+        return ""
+
+    @classmethod
+    def secret_names(cls) -> tuple[str, ...]:
+        return tuple(each.name for each in fields(cls) if each.metadata.get("secret"))
+
+    def without_secrets(self, text: str) -> str:
+        """`text` with every secret of this channel blotted out, also the parts of an address but its host: libraries
+        and receivers quote addresses and headers in their errors."""
+        found: set[str] = set()
+        for value in (str(getattr(self, name)) for name in self.secret_names()):
+            parts = {part for part in re.split(r"[/?&=:@#, ]+", value) if len(part) >= LEAST_PART}
+            found |= {value, *(parts - {_host_of(value)})}
+        for each in sorted(filter(None, found), key=len, reverse=True):
+            text = text.replace(each, "…")
+        return text
+
+
+def _host_of(value: str) -> str | None:
+    try:
+        return urlsplit(value).hostname
+    except ValueError:
+        return None
+
+
+def tls_context(ca: str) -> ssl.SSLContext:
+    """Checks certificates against the system's authorities and `ca` (PEM; '': none more). Raises ssl.SSLError."""
+    context = ssl.create_default_context()
+    if ca:
+        context.load_verify_locations(cadata=ca)
+    return context

@@ -1,6 +1,7 @@
 """Tables of the monitoring app, one noun a file."""
 
 from monitoring.models.alert import Alert, AlertEntry, RuleState
+from monitoring.models.channel import ChannelConfig
 from monitoring.models.delivery import Delivery
 from monitoring.models.rule import Rule, RulesRevision
 from monitoring.models.series import Chunk, Event, Journal, Rollup, Series
@@ -9,6 +10,7 @@ from monitoring.models.silence import Silence
 __all__ = [
     "Alert",
     "AlertEntry",
+    "ChannelConfig",
     "Chunk",
     "Delivery",
     "Event",

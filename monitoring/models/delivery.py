@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import Q
 
 from monitoring.models.alert import Alert
+from monitoring.models.channel import ChannelConfig
 
 GIVE_UP_AFTER = timedelta(hours=24)
 
@@ -25,7 +26,8 @@ class Delivery(models.Model):
     key = models.CharField(
         max_length=120, unique=True
     )  # episode:event:seq:channel, the same over all attempts
-    channel = models.CharField(max_length=30)
+    channel = models.CharField(max_length=30)  # `log`, or ChannelConfig.key
+    config = models.ForeignKey(ChannelConfig, models.SET_NULL, null=True, related_name="deliveries")
     event = models.CharField(max_length=20)
     text = models.CharField(max_length=1000)
     status = models.CharField(max_length=10, choices=DeliveryStatus.choices, default=DeliveryStatus.WAITING)
@@ -35,14 +37,23 @@ class Delivery(models.Model):
     give_up_at = models.DateTimeField()
     locked_until = models.DateTimeField(null=True)
     attempts = models.PositiveIntegerField(default=0)
-    last_error = models.CharField(max_length=500, blank=True)
+    last_error = models.CharField(max_length=500, blank=True)  # kept when a later try succeeds
+    failed_at = models.DateTimeField(null=True)
     sent_at = models.DateTimeField(null=True)
 
     class Meta:
         ordering = ("id",)
         verbose_name_plural = "deliveries"
-        # the worker asks for what is due
-        indexes = (models.Index(fields=("due_at",), condition=Q(status="waiting"), name="delivery_waiting"),)
+        indexes = (
+            # the worker asks for what is due
+            models.Index(fields=("due_at",), condition=Q(status="waiting"), name="delivery_waiting"),
+            models.Index(fields=("channel", "status"), name="delivery_channel"),  # health, the filtered log
+        )
 
     def __str__(self) -> str:
         return self.key
+
+    @property
+    def channel_name(self) -> str:
+        """As the person named it; of a deleted one what is left."""
+        return self.config.name if self.config is not None else self.channel

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.addresses import METADATA, check_address, read_key
+from benchmarks.addresses import check_address, read_key
 from benchmarks.errors import AddressError, KeyVariableError
+from monitoring.addresses import METADATA
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +16,10 @@ from monitoring.alerts.loop import AlertLoop
 from monitoring.channels import CHANNELS
 from monitoring.channels.base import Notice
 from monitoring.channels.log import LogChannel
+from monitoring.channels.webhook import WebhookChannel, new_secret
 from monitoring.models import Alert, Delivery, Event, RuleState
 from tests.monitoring.alerting import HOST, Bench, at, make_rule, sample
+from tests.monitoring.receivers import configure
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey_url")]
 LOG = settings.LOG_DIR / "alerts.log"
@@ -154,3 +159,87 @@ def test_killed_before_or_after_the_send_the_line_stands_once(when: str) -> None
     assert in_a_process(lambda: Bench().work(100 + 61))
     assert len(LOG.read_text().splitlines()) == 1
     assert Delivery.objects.get().status == "sent"
+
+
+@contextmanager
+def webhook_process(file: Path) -> Iterator[int]:
+    """A receiver in a process of its own (a fork must not copy threads): a line in `file` for each key it got; its port."""
+    server = HTTPServer(("127.0.0.1", 0), _hook_that_writes(file))
+    child = os.fork()
+    if child == 0:
+        server.serve_forever()
+    port = server.server_address[1]
+    server.server_close()
+    try:
+        yield port
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _hook_that_writes(file: Path) -> type[BaseHTTPRequestHandler]:
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            with file.open("a") as lines:
+                lines.write(f"{self.headers['Idempotency-Key']}\n")
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    return Hook
+
+
+def test_a_worker_killed_at_any_statement_reaches_a_webhook_under_one_key(tmp_path: Path) -> None:
+    """At least once: killed after the send and before the mark it is sent again, and the receiver knows the key."""
+    make_rule()
+    got = tmp_path / "got"
+    with webhook_process(got) as port:
+        secrets = {"url": f"http://127.0.0.1:{port}/", "signing_secret": new_secret()}
+        config = configure("webhook", {}, secrets)
+        Bench().heat(95)
+        key, n, times = f"{Alert.objects.get().pk}:fired:1:{config.key}", 0, set[int]()
+        while True:
+            got.unlink(missing_ok=True)
+            Delivery.objects.update(status="waiting", locked_until=None, attempts=0, due_at=at(0))
+            ended = in_a_process(killed_before_statement(n, work))
+            assert in_a_process(lambda: Bench().work(100 + 61))
+            lines = got.read_text().splitlines()
+            assert set(lines) == {key}
+            times.add(len(lines))
+            assert set(Delivery.objects.values_list("status", flat=True)) == {"sent"}
+            if ended:
+                break
+            n += 1
+    assert n > 10
+    assert times == {1, 2}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_before_or_after_the_send_a_webhook_hears_of_it(when: str, tmp_path: Path) -> None:
+    make_rule()
+    got = tmp_path / "got"
+    with webhook_process(got) as port:
+        secrets = {"url": f"http://127.0.0.1:{port}/", "signing_secret": new_secret()}
+        config = configure("webhook", {}, secrets)
+        Bench().heat(95)
+        send = WebhookChannel.send
+
+        def deadly(self: WebhookChannel, notice: Notice) -> None:
+            if when == "after":
+                send(self, notice)
+            die()
+
+        def killed() -> None:
+            WebhookChannel.send = deadly  # type: ignore[method-assign]
+            work()
+
+        assert not in_a_process(killed)
+        assert config.deliveries.get().status == "waiting"
+        assert got.exists() is (when == "after")
+        assert in_a_process(lambda: Bench().work(100 + 61))
+    assert len(got.read_text().splitlines()) == (2 if when == "after" else 1)
+    assert len(set(got.read_text().splitlines())) == 1
+    assert config.deliveries.get().status == "sent"
