@@ -27,8 +27,9 @@ def as_csv(view: View, now: float) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(head)
-    times = range(shown.start, view.end, shown.step)
-    writer.writerows([iso(at), at, *row] for at, *row in zip(times, *columns, strict=bool(columns)))
+    if columns:
+        times = range(shown.start, view.end, shown.step)
+        writer.writerows([iso(at), at, *row] for at, *row in zip(times, *columns, strict=True))
     return out.getvalue()
 
 

@@ -33,6 +33,21 @@ CHARTS = (
 )
 # What a page begins with; of these what is there.
 DEFAULT = ("cpu_percent", "memory_used_percent", "gpu_util_percent", "gpu_power_w", "gateway_tokens_per_s")
+# What the metric alone does not say.
+_WORDS = {
+    "cpu_percent": "busy",
+    "gpu_util_percent": "busy",
+    "memory_used_percent": "of the host",
+    "gateway_tokens_per_s": "generated",
+    "gateway_prompt_tokens_per_s": "prompt",
+    "temperature_celsius": "sensor",
+}
+_NAMED_BY_THEMSELVES = (
+    "mount",
+    "device",
+    "interface",
+    "sensor",
+)  # labels whose values need no word before them
 _LAST = len(CHARTS)
 _ENDINGS = ("_bytes_per_s", "_per_s", "_percent", "_celsius", "_bytes", "_ms", "_mhz", "_w", "_total")
 
@@ -60,6 +75,8 @@ def group_of(metric: str) -> Group:
 
 def words_of(metric: str) -> str:
     """The metric without its first word and its unit: `iowait`; all of it where nothing would be left."""
+    if metric in _WORDS:
+        return _WORDS[metric]
     ending = next((each for each in _ENDINGS if metric.endswith(each)), "")
     words = metric.removesuffix(ending).split("_")
     return " ".join(words[1:] or words)
@@ -68,7 +85,9 @@ def words_of(metric: str) -> str:
 def label_of(name: str, alone: bool) -> str:
     """How a line is called in its chart; `alone`: its metric is the only one there, so that the labels say it."""
     metric, labels = split_series(name)
-    device = " ".join(labels.values())
+    device = " ".join(
+        value if label in _NAMED_BY_THEMSELVES else f"{label} {value}" for label, value in labels.items()
+    )
     return device if device and alone else f"{words_of(metric)} {device}".strip()
 
 

@@ -81,7 +81,7 @@ class ViewForm(forms.Form):
         super().__init__(data)
         self.catalogue, self.own_host, self.now = catalogue, own_host, now
         for name, label in (("from", "From"), ("to", "Until")):
-            widget = forms.DateTimeInput(attrs={"type": "datetime-local", "step": "1"})
+            widget = forms.DateTimeInput(attrs={"type": "datetime-local"})
             self.fields[name] = forms.CharField(required=False, label=label, max_length=40, widget=widget)
 
     def clean_host(self) -> list[str]:

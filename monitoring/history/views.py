@@ -13,6 +13,15 @@ from django.views.decorators.http import require_safe
 from monitoring.history import exports, selectors
 from monitoring.history.parameters import RANGES, View, ViewForm, iso
 
+# Fetched with the page: as imports of imports they would come one round trip after the other.
+MODULES = (
+    *(
+        f"js/history/{name}.js"
+        for name in ("charts", "lane", "picker", "picture", "pointer", "scale", "state")
+    ),
+    *("js/history/table.js", "js/history/traces.js", "js/plots.js", "js/live/dom.js", "js/live/format.js"),
+)
+
 
 @require_safe
 def page(request: HttpRequest) -> HttpResponse:
@@ -29,6 +38,7 @@ def page(request: HttpRequest) -> HttpResponse:
             if each in form.errors
         ],
         "ranges": RANGES,
+        "modules": MODULES,
         "names": names,
         "metrics": selectors.metrics(names),
         "state": _state(form.view()) if valid else None,

@@ -62,22 +62,34 @@ def _pieces(values: Floats, begin: int, length: int) -> Iterator[tuple[int, Floa
         yield row, piece
 
 
-def store(host: str, names: list[str], end: int, days: int = 30, seed: int = 7) -> None:
-    """Write the `days` before `end` (whole chunks of time) of these series of `host` into the database."""
-    from django.db import transaction
+Rows = list[tuple[int, int, bytes]]
 
-    from monitoring.models import Chunk, Rollup, Series
 
+def generate(names: list[str], end: int, days: int = 30, seed: int = 7) -> dict[str, Rows]:
+    """The rows of the `days` before `end` of each of these series; all of them are missing at the same times."""
     random = np.random.default_rng(seed)
     end -= end % CHUNK_S
     start = end - days * DAY
     off = with_gaps(np.zeros(days * DAY), random)
-    for number, name in enumerate(names):
+    return {
+        name: list(rows(name, seconds(number % 5, days * DAY, random) + off, start))
+        for number, name in enumerate(names)
+    }
+
+
+def store(host: str, found: dict[str, Rows]) -> None:
+    """Write what `generate` made into the database."""
+    from django.db import transaction
+
+    from monitoring.models import Chunk, Rollup, Series
+
+    for name, packed in found.items():
         series, _ = Series.objects.get_or_create(host=host, name=name)
-        found = list(rows(name, seconds(number % 5, days * DAY, random) + off, start))
-        chunks = [Chunk(series=series, start=at, data=data) for tier, at, data in found if tier == RAW_S]
+        chunks = [Chunk(series=series, start=at, data=data) for tier, at, data in packed if tier == RAW_S]
         rollups = [
-            Rollup(series=series, tier=tier, start=at, data=data) for tier, at, data in found if tier != RAW_S
+            Rollup(series=series, tier=tier, start=at, data=data)
+            for tier, at, data in packed
+            if tier != RAW_S
         ]
         with transaction.atomic():
             Chunk.objects.bulk_create(chunks, batch_size=500)

@@ -54,8 +54,16 @@ export class Charts {
     return { root, surface, plot, at, none, legend, chart };
   }
 
+  // Those in sight at once, the others after the browser has painted these.
   draw() {
-    for (const card of this.cards) {
+    cancelAnimationFrame(this.later);
+    const below = this.cards.filter(({ root }) => root.getBoundingClientRect().top > innerHeight);
+    this.paint(this.cards.filter((card) => !below.includes(card)));
+    if (below.length) this.later = requestAnimationFrame(() => { this.later = requestAnimationFrame(() => this.paint(below)); });
+  }
+
+  paint(cards) {
+    for (const card of cards) {
       const { chart, plot, surface } = card, known = extent(chart, this.answer, this.view.window), { range, values } = valueAxis(...known, chart.unit), format = formatOf(chart.unit);
       const axis = { zeroline: false, automargin: false, fixedrange: true, tickmode: "array", ticks: "" };
       const layout = {
@@ -79,7 +87,7 @@ export class Charts {
   // Another part of the time, with the samples that are there.
   move() {
     const { range, tickvals, ticktext } = this.timeAxis(), change = { "xaxis.range": range, "xaxis.tickvals": tickvals, "xaxis.ticktext": ticktext };
-    for (const { plot } of this.cards) window.Plotly.relayout(plot, change);
+    for (const { plot } of this.cards) if (plot.data) window.Plotly.relayout(plot, change);
     this.point(this.at);
   }
 

@@ -58,7 +58,7 @@ export class Lane {
     return groups.map(({ left, events }, i) => {
       const room = (groups[i + 1]?.left ?? this.width - RIGHT) - left - 4;
       const text = events.length > 1 ? `${events.length} events` : events[0].text, few = events.length > 1 ? `${events.length}` : "";
-      const mark = element("span", `mark of-${events.at(-1).kind}`, text.length * CHARACTER_PX + 12 <= room ? text : few.length * CHARACTER_PX + 10 <= room ? few : "");
+      const mark = element("span", `mark of-${events.at(-1).kind}`, text.length * CHARACTER_PX + 12 <= room ? text : few.length * CHARACTER_PX + 14 <= room ? few : "");
       Object.assign(mark.style, { left: `${left}px`, maxWidth: `${Math.max(room, 4)}px` });
       return mark;
     });

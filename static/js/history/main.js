@@ -103,6 +103,7 @@ function showState() {
     if (link.dataset.range === state.range) link.setAttribute("aria-current", "true"); else link.removeAttribute("aria-current");
   }
   $("compare").value = state.compare;
+  $("band").setAttribute("aria-pressed", String(state.band));
   for (const kind of ["csv", "json"]) $(`export-${kind}`).href = `export.${kind}?${query(state)}`;
   showTimes();
 }
@@ -111,7 +112,7 @@ function showTimes() {
   Object.keys(fields).forEach((name, i) => {
     if (document.activeElement === fields[name]) return; // a person is writing there
     const at = view.window[i] * 1000;
-    fields[name].value = new Date(at - new Date(at).getTimezoneOffset() * 60000).toISOString().slice(0, 19);
+    fields[name].value = new Date(at - new Date(at).getTimezoneOffset() * 60000).toISOString().slice(0, 16);
   });
 }
 
@@ -161,6 +162,7 @@ function begin() {
   }
   $("span").addEventListener("submit", sendTimes);
   $("compare").addEventListener("change", (event) => change({ compare: event.target.value }));
+  $("band").addEventListener("click", () => change({ band: !state.band }));
   $("open-picker").addEventListener("click", () => picker.open(state));
   $("choose").addEventListener("click", () => picker.open(state));
   $("again").addEventListener("click", load);
