@@ -8,7 +8,7 @@ import numpy as np
 from django.conf import settings
 
 from monitoring.models import Chunk, Event, Journal, Rollup, Series
-from monitoring.services import unpack_row
+from monitoring.services import split_row
 from monitoring.store.packing import Floats, unpack_many
 from monitoring.store.retention import HOUR, kept_s
 from monitoring.store.rollups import BUCKETS, CHUNK_S, RAW_S, TIERS_S, Buckets
@@ -103,12 +103,19 @@ def _read_chunks(raw: dict[int, Floats], start: int, end: int) -> None:
 
 
 def _read_journal(host: str, raw: dict[int, Floats], start: int, end: int) -> None:
-    wanted = np.array(sorted(raw), np.uint32)
     rows = Journal.objects.filter(host=host, at__gte=start, at__lt=end)
+    alike: dict[bytes, tuple[list[int], list[bytes]]] = {}  # rows of the same series are read together
     for at, data in rows.values_list("at", "data"):
-        ids, values = unpack_row(data)
-        for position in np.flatnonzero(np.isin(ids, wanted)):
-            raw[int(ids[position])][at - start] = values[position]
+        packed, values = split_row(data)
+        seconds, numbers = alike.setdefault(packed, ([], []))
+        seconds.append(at - start)
+        numbers.append(values)
+    for packed, (seconds, numbers) in alike.items():
+        ids = np.frombuffer(packed, np.uint32)
+        table = np.frombuffer(b"".join(numbers), np.float64).reshape(len(seconds), len(ids))
+        for position, series_id in enumerate(ids.tolist()):
+            if series_id in raw:
+                raw[series_id][seconds] = table[:, position]
 
 
 def _read_rollups(found: dict[int, Buckets], tier: int, start: int, n: int) -> None:

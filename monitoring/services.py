@@ -78,11 +78,17 @@ class SampleWriter:
             self.ids |= dict(Series.objects.filter(host=self.host, name__in=new).values_list("name", "id"))
 
 
-def unpack_row(data: bytes | memoryview) -> tuple[np.ndarray, Floats]:
-    """(series ids, values) of a journal row."""
+def split_row(data: bytes | memoryview) -> tuple[bytes, bytes]:
+    """The series ids (uint32) and the values (float64) of a journal row, as they are packed."""
     data = bytes(data)
     n = len(data) // 12
-    return np.frombuffer(data, np.uint32, n), np.frombuffer(data, np.float64, n, offset=4 * n)
+    return data[: 4 * n], data[4 * n : 12 * n]
+
+
+def unpack_row(data: bytes | memoryview) -> tuple[np.ndarray, Floats]:
+    """(series ids, values) of a journal row."""
+    ids, values = split_row(data)
+    return np.frombuffer(ids, np.uint32), np.frombuffer(values, np.float64)
 
 
 @transaction.atomic

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.http import QueryDict
+from django.utils import timezone
 
 from monitoring.history.groups import DEFAULT
 
@@ -43,6 +44,19 @@ class View:
     def earlier_s(self) -> int:
         """How much earlier the comparison is; 0: none."""
         return COMPARISONS[self.compare][1] if self.compare else 0
+
+
+class WallClock(forms.DateTimeInput):
+    """A browser's field of date and time: what has an offset is shown as the viewer's wall clock."""
+
+    input_type = "datetime-local"
+
+    def format_value(self, value: object) -> str:
+        try:
+            at = datetime.fromisoformat(str(value or "").strip())
+            return (timezone.localtime(at) if at.tzinfo else at).strftime("%Y-%m-%dT%H:%M")
+        except (ValueError, OverflowError):
+            return ""  # the browser would refuse it
 
 
 class ListField(forms.Field):
@@ -81,8 +95,7 @@ class ViewForm(forms.Form):
         super().__init__(data)
         self.catalogue, self.own_host, self.now = catalogue, own_host, now
         for name, label in (("from", "From"), ("to", "Until")):
-            widget = forms.DateTimeInput(attrs={"type": "datetime-local"})
-            self.fields[name] = forms.CharField(required=False, label=label, max_length=40, widget=widget)
+            self.fields[name] = forms.CharField(required=False, label=label, max_length=40, widget=WallClock)
 
     def clean_host(self) -> list[str]:
         hosts = self.cleaned_data["host"]
@@ -140,11 +153,11 @@ class ViewForm(forms.Form):
             raise ValidationError("Give a year from 2000 to 2199.")
         return (wall if wall.tzinfo else wall.replace(tzinfo=self._zone())).timestamp()
 
-    def _zone(self) -> ZoneInfo:
+    def _zone(self) -> tzinfo:
         try:
-            return ZoneInfo(self.data.get("zone") or "UTC")
+            return ZoneInfo(self.data["zone"]) if self.data.get("zone") else timezone.get_current_timezone()
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            return ZoneInfo("UTC")
+            return UTC
 
     def _series(self) -> list[str]:
         """Those asked for; without the parameter the default, and with an empty one none."""

@@ -19,7 +19,7 @@ from monitoring.selectors import POINTS, pick_tier, read
 from monitoring.store.packing import Floats, is_counter
 from monitoring.store.rollups import RAW_S, Buckets
 
-MAX_EVENTS, MAX_ALERTS = 400, 200
+MAX_EVENTS, MAX_ALERTS = 250, 200
 
 
 @dataclass(frozen=True)

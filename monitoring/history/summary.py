@@ -44,7 +44,7 @@ def summarize(buckets: Buckets, start: int, step: int, seconds: float) -> Summar
 
 def quantile(values: Floats, weights: Floats, q: float) -> float:
     """The least value up to which a share `q` of the weight lies (inverse of the weighted distribution function)."""
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     reached = np.cumsum(weights[order])
     # Rounding must not push the wanted share just past a whole step.
     position = int(np.searchsorted(reached, q * reached[-1] * (1 - 1e-12)))

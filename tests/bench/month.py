@@ -16,7 +16,8 @@ def seconds(kind: int, n: int, random: np.random.Generator) -> Floats:
     """`n` values such as a machine gives: shares, byte counts that wander, rates that burst, slow temperatures."""
     at = np.arange(n)
     if kind == 0:  # share of CPU, in ticks of a hundredth
-        return np.round(np.clip(20 + 15 * np.sin(at / 4000) + random.normal(0, 6, n), 0, 100), 2)
+        share = 20 + 15 * np.sin(at / 4000) + random.normal(0, 6, n)
+        return np.clip(share, 0, 100).round(2).astype(np.float64)
     if kind == 1:  # bytes in use
         return 8e9 + np.cumsum(random.normal(0, 2e5, n)).round()
     if kind == 2:  # bursts
