@@ -73,6 +73,13 @@ def group_of(metric: str) -> Group:
     return Group(_LAST, {"cpu": "CPU", "gpu": "GPU"}.get(first, first.capitalize()), unit(metric))
 
 
+def rank(metric: str) -> tuple[int, str]:
+    """Orders the metrics of one chart: as its patterns stand, then by name."""
+    patterns = next((each for _, each in CHARTS if any(fnmatchcase(metric, pattern) for pattern in each)), ())
+    fit = (place for place, pattern in enumerate(patterns) if fnmatchcase(metric, pattern))
+    return next(fit, 0), metric
+
+
 def words_of(metric: str) -> str:
     """The metric without its first word and its unit: `iowait`; all of it where nothing would be left."""
     if metric in _WORDS:

@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.urls import reverse
 
 from monitoring.alerts.series import duration
-from monitoring.history.groups import Group, group_of, labels_in, words_of
+from monitoring.history.groups import Group, group_of, labels_in, rank, words_of
 from monitoring.history.parameters import COMPARISONS, Catalogue, View
 from monitoring.history.summary import Summary, summarize
 from monitoring.models import Alert, Event, Series
@@ -43,7 +43,7 @@ def catalogue() -> Catalogue:
 
 def metrics(names: Catalogue) -> list[dict[str, Any]]:
     """The charts that these could fill, in order, with the metrics of each: what the picker lists."""
-    every = sorted({name.partition("{")[0] for each in names.values() for name in each})
+    every = sorted({name.partition("{")[0] for each in names.values() for name in each}, key=rank)
     charts: dict[Group, list[str]] = defaultdict(list)
     for metric in every:
         charts[group_of(metric)].append(metric)
@@ -109,7 +109,7 @@ def charts(view: View, now: float) -> dict[str, Any]:
         "tier": shown.tier,
         "resolution": resolution(shown),
         "p95": p95_note(shown.tier),
-        "compared": _compared(view, then),
+        "compared": _compared(view, shown, then),
         "missing": view.missing,
         "charts": drawn,
         "events": events(view),
@@ -182,7 +182,7 @@ def p95_note(tier: int) -> str:
     return f"p95 is of means of {duration(tier)}: shorter peaks are not in it. min and max are of the 1 s samples."
 
 
-def _compared(view: View, then: Stretch | None) -> dict[str, Any] | None:
+def _compared(view: View, shown: Stretch, then: Stretch | None) -> dict[str, Any] | None:
     if then is None:
         return None
     label = COMPARISONS[view.compare][0]
@@ -190,7 +190,7 @@ def _compared(view: View, then: Stretch | None) -> dict[str, Any] | None:
         "label": label,
         "start": then.start + view.earlier_s,
         "step": then.step,
-        "resolution": f"Dashed: {label}. {resolution(then)}",
+        "resolution": f"Dashed: {label}." + ("" if then.step == shown.step else f" {resolution(then)}"),
     }
 
 

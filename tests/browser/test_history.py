@@ -271,7 +271,7 @@ def test_files_hold_what_is_shown(page: Page, product: Product, attic: str) -> N
     assert name.endswith(".png")
     assert data.startswith(b"\x89PNG")
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    assert (width, height) == (2400, 2 * (64 + 36 + 3 * 190))
+    assert (width, height) == (2400, 2 * (56 + 36 + 3 * 190))
 
 
 def test_wrong_times_are_said_at_their_field_and_kept(

@@ -5,7 +5,7 @@ import { attach } from "./pointer.js";
 import { LEFT, RIGHT, formatOf, pixelOf, timeTicks, valueAxis } from "./scale.js";
 import { colourOf, extent, traces, valueAt } from "./traces.js";
 
-const TOP = 6, BOTTOM = 20, TICK_PX = 76;
+const TOP = 6, BOTTOM = 20, TICK_PX = 64;
 const STILL = { staticPlot: true, responsive: false };
 
 export class Charts {

@@ -46,16 +46,19 @@ export class Picker {
 
   rows(metric, label, series) {
     const devices = series.filter((name) => name !== metric), all = this.series.has(metric);
+    if (devices.length === 1 && series.length === 1) { // one row; chosen by either name
+      return [check(`${label}, ${deviceOf(devices[0])}`, { name: metric, also: devices[0] }, all || this.series.has(devices[0]), metric)];
+    }
     const whole = check(devices.length ? `${label}, all ${devices.length}` : label, { name: metric }, all, metric);
     return [whole, ...devices.map((name) => {
-      const row = check(name.slice(metric.length + 1, -1).replaceAll("=", " ").replaceAll(",", ", "), { name, of: metric }, all || this.series.has(name), name);
+      const row = check(deviceOf(name), { name, of: metric }, all || this.series.has(name), name);
       row.classList.add("device");
       return row;
     })];
   }
 
   chose(input) {
-    const { host, name, of } = input.dataset, on = input.checked;
+    const { host, name, of, also } = input.dataset, on = input.checked;
     if (host !== undefined) {
       this.hosts[on ? "add" : "delete"](host);
       if (!this.hosts.size) { this.hosts.add(host); input.checked = true; return this.note("One host at least."); }
@@ -65,9 +68,10 @@ export class Picker {
       for (const other of this.inputs({ of })) if (other.checked) this.series.add(other.dataset.name);
     } else {
       this.series[on ? "add" : "delete"](name);
+      if (also) this.series.delete(also);
       for (const device of this.inputs({ of: name })) { device.checked = on; this.series.delete(device.dataset.name); }
     }
-    for (const whole of this.inputs({})) if (!whole.dataset.of) whole.checked = this.series.has(whole.dataset.name);
+    for (const whole of this.inputs({})) if (!whole.dataset.of) whole.checked = this.series.has(whole.dataset.name) || this.series.has(whole.dataset.also);
     this.note("");
     return this.onChange({ hosts: [...this.hosts], series: [...this.series] });
   }
@@ -92,6 +96,7 @@ export class Picker {
   }
 }
 
+const deviceOf = (name) => name.slice(name.indexOf("{") + 1, -1).replaceAll("=", " ").replaceAll(",", ", ");
 const inOrder = (one, other) => one.localeCompare(other, undefined, { numeric: true });
 
 function check(text, data, checked, code = "") {

@@ -3,14 +3,14 @@ import { picture } from "../plots.js";
 import { exactly, formatOf, timeTicks, valueAxis } from "./scale.js";
 import { extent, traces } from "./traces.js";
 
-const WIDTH = 1200, EACH = 190, TOP = 64, BOTTOM = 36;
+const WIDTH = 1200, EACH = 190, TOP = 56, BOTTOM = 36;
 
 export async function download(answer, window_) {
   const { charts } = answer, n = charts.length, height = TOP + BOTTOM + EACH * n, [from, to] = window_, ticks = timeTicks(from, to, 10);
   const axis = { zeroline: false, tickmode: "array", automargin: false }, data = [], annotations = [];
   const layout = {
     margin: { l: 64, r: 20, t: TOP, b: BOTTOM }, showlegend: false, annotations,
-    title: { text: `${exactly(from, to - from)} to ${exactly(to, to - from)}`, font: { size: 14 }, x: 0.012, xanchor: "left", y: 1 - 18 / height, yanchor: "top" },
+    title: { text: [`${exactly(from, to - from)} to ${exactly(to, to - from)}`, answer.compared && `dashed: ${answer.compared.label}`].filter(Boolean).join(", "), font: { size: 14 }, x: 0.012, xanchor: "left", y: 1 - 18 / height, yanchor: "top" },
     xaxis: { ...axis, range: window_, tickvals: ticks.map(([at]) => at), ticktext: ticks.map(([, text]) => text), anchor: n > 1 ? `y${n}` : "y" },
   };
   charts.forEach((chart, i) => {
