@@ -40,6 +40,8 @@ _WORDS = {
     "memory_used_percent": "of the host",
     "gateway_tokens_per_s": "generated",
     "gateway_prompt_tokens_per_s": "prompt",
+    "swap_used_bytes": "swap used",
+    "swap_total_bytes": "swap total",
     "temperature_celsius": "sensor",
 }
 _NAMED_BY_THEMSELVES = (

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -22,14 +23,24 @@ MODULES = (
     *("js/history/table.js", "js/history/traces.js", "js/plots.js", "js/live/dom.js", "js/live/format.js"),
 )
 
+KEPT = (
+    "host",
+    "series",
+    "compare",
+    "band",
+)  # by who chooses another time where the page's JavaScript does not
+
 
 @require_safe
 def page(request: HttpRequest) -> HttpResponse:
     form = _form(request)
     valid = form.is_valid()
     names = form.catalogue
+    kept = [(name, value) for name in KEPT for value in request.GET.getlist(name)]
     context = {
         "form": form,
+        "kept": kept,
+        "kept_query": urlencode(kept),
         "from_field": form["from"],
         "to_field": form["to"],
         "other_errors": [

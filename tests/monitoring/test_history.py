@@ -184,6 +184,25 @@ def test_a_line_is_called_by_what_tells_it_from_its_neighbours() -> None:
     assert list(labels_in(["gpu_util_percent{gpu=1}"]).values()) == ["gpu 1"]
 
 
+def test_no_two_lines_of_a_chart_are_called_alike() -> None:
+    from aicleaner_site.live_page import METRICS
+
+    charts: dict[Any, list[str]] = {}
+    for metric in {
+        *METRICS,
+        "memory_available_bytes",
+        "swap_total_bytes",
+        "gpu_memory_total_bytes",
+        "gpu_power_limit_w",
+    }:
+        name = f"{metric}{{gpu=0}}" if metric.startswith("gpu") else metric
+        charts.setdefault(group_of(metric), []).append(name)
+    for names in charts.values():
+        labels = list(labels_in(names).values())
+        assert len(set(labels)) == len(labels), labels
+        assert all(labels)
+
+
 # summaries
 
 
@@ -486,6 +505,14 @@ def test_the_page_begins_with_its_own_host_and_offers_the_others(recorded: Clien
     assert "</script><b>attic" not in page
     assert "\\u003C/script\\u003E\\u003Cb\\u003Eattic" in page
     assert 'aria-current="page">History</a>' in page.replace("\n", "")
+
+
+def test_another_time_keeps_the_series_where_nothing_is_drawn(recorded: Client) -> None:
+    page = recorded.get(
+        "/history/?from=never&host=box&series=disk_used_percent{mount=/a%26b}"
+    ).content.decode()
+    assert 'name="series" value="disk_used_percent{mount=/a&amp;b}"' in " ".join(page.split())
+    assert "?range=6h&amp;host=box&amp;series=disk_used_percent%7Bmount%3D%2Fa%26b%7D" in page
 
 
 def test_the_page_says_what_is_wrong_at_its_field_and_keeps_what_was_typed(recorded: Client) -> None:

@@ -23,7 +23,7 @@ const view = {
   window: [0, 1], now, moving: false,
   point(at) { charts.point(at); lane.point(at); },
   select: (from, to) => change(times(bounded(from, to, now()))),
-  move(window_) { view.window = window_; charts.move(); lane.draw(); showTimes(); },
+  move(window_) { asking?.abort(); view.window = window_; charts.move(); lane.draw(); showTimes(); },
   settle() { clearTimeout(waiting); waiting = setTimeout(() => change(times(view.window.map(Math.round))), SETTLE_MS); },
 };
 const times = ([from, to]) => ({ range: "", from, to });
