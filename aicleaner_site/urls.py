@@ -17,6 +17,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", views.live, name="live"),
     path("live/first/", views.live_first, name="live-first"),
+    path("history/", include("monitoring.history.urls")),
     path("alerts/", include("monitoring.alerts.urls")),
     path("", include("inference.urls")),
     path("benchmarks/", include("benchmarks.urls")),

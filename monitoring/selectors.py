@@ -1,13 +1,16 @@
 """Questions to the series store; answers are numpy arrays."""
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
+from django.conf import settings
 
 from monitoring.models import Chunk, Event, Journal, Rollup, Series
-from monitoring.services import unpack_row
+from monitoring.services import split_row
 from monitoring.store.packing import Floats, unpack_many
+from monitoring.store.retention import HOUR, kept_s
 from monitoring.store.rollups import BUCKETS, CHUNK_S, RAW_S, TIERS_S, Buckets
 
 POINTS = 500
@@ -21,33 +24,55 @@ class Answer:
     step: int
     series: dict[str, Buckets]
 
+    def merged(self, factor: int) -> "Answer":
+        """With every `factor` neighbouring buckets as one."""
+        if factor == 1:
+            return self
+        merged = {name: buckets.merged(factor) for name, buckets in self.series.items()}
+        return Answer(self.start, self.step * factor, merged)
 
-def pick_tier(span_s: float, points: int = POINTS) -> int:
-    """The coarsest stored tier that still gives `points`."""
-    return max((tier for tier in (RAW_S, *TIERS_S) if span_s / tier >= points), default=RAW_S)
+
+def pick_tier(span_s: float, points: int = POINTS, *, age_s: float = 0) -> int:
+    """The coarsest stored tier that still gives `points`, or a coarser one where that is not kept for `age_s`."""
+    wanted = max((tier for tier in (RAW_S, *TIERS_S) if span_s / tier >= points), default=RAW_S)
+    retention_s = settings.METRICS_RETENTION_HOURS * HOUR
+    kept = (tier for tier in (RAW_S, *TIERS_S) if tier >= wanted and kept_s(tier, retention_s) >= age_s)
+    return next(kept, TIERS_S[-1])
 
 
 def query(
-    host: str, names: list[str], start: int, end: int, *, points: int = POINTS, tier: int | None = None
+    host: str,
+    names: list[str],
+    start: int,
+    end: int,
+    *,
+    points: int = POINTS,
+    tier: int | None = None,
+    now: float | None = None,
 ) -> Answer:
-    """About `points` buckets of each series over [start, end). Unknown names give empty buckets."""
-    tier = tier or pick_tier(end - start, points)
+    """About `points` buckets of each series over [start, end). Unknown names give empty buckets. The first bucket begins
+    at a whole multiple of its length, at `start` or before, so that a moved question cuts time at the same places."""
+    tier = tier or pick_tier(end - start, points, age_s=(time.time() if now is None else now) - start)
+    factor = max((end - start) // tier // points, 1)
+    return read(host, names, start - start % (tier * factor), end, tier).merged(factor)
+
+
+def read(host: str, names: list[str], start: int, end: int, tier: int) -> Answer:
+    """Every bucket of `tier` over [start, end), the newest seconds included. Unknown names give empty buckets."""
     start -= start % tier
     n = max(-(-(end - start) // tier), 1)
-    factor = max(n // points, 1)
     ids = dict(Series.objects.filter(host=host, name__in=names).values_list("id", "name"))
     if tier == RAW_S:
         raw = {series_id: np.full(n, np.nan) for series_id in ids}
         _read_chunks(raw, start, start + n)
         _read_journal(host, raw, start, start + n)
-        found = {ids[series_id]: Buckets.of(values, factor) for series_id, values in raw.items()}
+        stored = {series_id: Buckets.of(values) for series_id, values in raw.items()}
     else:
         stored = {series_id: Buckets.empty(n) for series_id in ids}
         _read_rollups(stored, tier, start, n)
         _add_journal(host, stored, tier, start, n)
-        found = {ids[series_id]: buckets.merged(factor) for series_id, buckets in stored.items()}
-    nothing = Buckets.empty(-(-n // factor))
-    return Answer(start, tier * factor, {name: found.get(name, nothing) for name in names})
+    found = {ids[series_id]: buckets for series_id, buckets in stored.items()}
+    return Answer(start, tier, {name: found.get(name) or Buckets.empty(n) for name in names})
 
 
 def recent_samples(host: str, names: list[str], now: float, seconds: int = 900) -> Answer:
@@ -78,12 +103,19 @@ def _read_chunks(raw: dict[int, Floats], start: int, end: int) -> None:
 
 
 def _read_journal(host: str, raw: dict[int, Floats], start: int, end: int) -> None:
-    wanted = np.array(sorted(raw), np.uint32)
     rows = Journal.objects.filter(host=host, at__gte=start, at__lt=end)
+    alike: dict[bytes, tuple[list[int], list[bytes]]] = {}  # rows of the same series are read together
     for at, data in rows.values_list("at", "data"):
-        ids, values = unpack_row(data)
-        for position in np.flatnonzero(np.isin(ids, wanted)):
-            raw[int(ids[position])][at - start] = values[position]
+        packed, values = split_row(data)
+        seconds, numbers = alike.setdefault(packed, ([], []))
+        seconds.append(at - start)
+        numbers.append(values)
+    for packed, (seconds, numbers) in alike.items():
+        ids = np.frombuffer(packed, np.uint32)
+        table = np.frombuffer(b"".join(numbers), np.float64).reshape(len(seconds), len(ids))
+        for position, series_id in enumerate(ids.tolist()):
+            if series_id in raw:
+                raw[series_id][seconds] = table[:, position]
 
 
 def _read_rollups(found: dict[int, Buckets], tier: int, start: int, n: int) -> None:
@@ -91,14 +123,11 @@ def _read_rollups(found: dict[int, Buckets], tier: int, start: int, n: int) -> N
     rows = Rollup.objects.filter(
         series_id__in=list(found), tier=tier, start__gt=start - span, start__lt=start + n * tier
     )
-    for series_id, at, data in rows.values_list("series_id", "start", "data"):
-        buckets = Buckets.unpacked(data)
+    packed = list(rows.values_list("series_id", "start", "data"))
+    for (series_id, at, _), values in zip(packed, unpack_many([row[2] for row in packed]), strict=True):
         low, high = max(at, start), min(at + span, start + n * tier)
         part = slice((low - at) // tier, (high - at) // tier)
-        found[series_id].put(
-            (low - start) // tier,
-            Buckets(buckets.low[part], buckets.mean[part], buckets.high[part], buckets.count[part]),
-        )
+        found[series_id].put((low - start) // tier, Buckets(*values.reshape(4, BUCKETS)[:, part]))
 
 
 def _add_journal(host: str, found: dict[int, Buckets], tier: int, start: int, n: int) -> None:

@@ -6,17 +6,18 @@ from datetime import UTC, datetime
 
 import numpy as np
 from django.db import connection, transaction
+from django.db.models import Exists, OuterRef
 
 from monitoring.models import Chunk, Event, Journal, Rollup, Series
 from monitoring.store.packing import Floats, is_counter, pack, unpack
-from monitoring.store.rollups import BUCKETS, CHUNK_S, TIERS_S, Buckets
+from monitoring.store.retention import HOUR, HOURS_KEPT_S, kept_s
+from monitoring.store.rollups import BUCKETS, CHUNK_S, RAW_S, TIERS_S, Buckets
 
-HOUR = 3600
 MAX_NAME = 200  # characters of a series' name
-# How long each tier is kept; `metrics_retention_hours` sets that of the 10 s tier.
-MINUTES_KEPT_S, HOURS_KEPT_S, RAW_KEPT_S = 30 * 24 * HOUR, 400 * 24 * HOUR, 48 * HOUR
 # Nothing is deleted until the clock has run evenly for so long: a clock that leaps ahead must not cost the history.
 STEADY_S = 600
+# A host that wrote nothing for so long is tended by the others that share its database.
+SILENT_S = 24 * HOUR
 # Once a second for ever: building this statement through the ORM costs three times what it does.
 WRITE_ROW = """
     INSERT INTO monitoring_journal (host, at, data) VALUES (%s, %s, %s)
@@ -54,7 +55,19 @@ class SampleWriter:
             pack_journal(host=self.host, open_block=block)
             if self._n_steady >= STEADY_S:
                 delete_old_samples(host=self.host, now=second, retention_s=self.retention_s)
+                if block % HOUR == 0:
+                    self._tidy(second)
             self._block = block
+
+    def _tidy(self, now: int) -> None:
+        delete_empty_series(host=self.host)
+        self.ids = dict(Series.objects.filter(host=self.host).values_list("name", "id"))
+        writing = Journal.objects.filter(at__gte=now - SILENT_S).values("host")
+        gone = Series.objects.exclude(host=self.host).exclude(host__in=writing)
+        for host in gone.values_list("host", flat=True).distinct():
+            pack_journal(host=host, open_block=now - now % CHUNK_S)
+            delete_old_samples(host=host, now=now, retention_s=self.retention_s)
+            delete_empty_series(host=host)
 
     def _know(self, names: Iterable[str]) -> None:
         new = [name for name in names if name not in self.ids]
@@ -65,11 +78,17 @@ class SampleWriter:
             self.ids |= dict(Series.objects.filter(host=self.host, name__in=new).values_list("name", "id"))
 
 
-def unpack_row(data: bytes | memoryview) -> tuple[np.ndarray, Floats]:
-    """(series ids, values) of a journal row."""
+def split_row(data: bytes | memoryview) -> tuple[bytes, bytes]:
+    """The series ids (uint32) and the values (float64) of a journal row, as they are packed."""
     data = bytes(data)
     n = len(data) // 12
-    return np.frombuffer(data, np.uint32, n), np.frombuffer(data, np.float64, n, offset=4 * n)
+    return data[: 4 * n], data[4 * n : 12 * n]
+
+
+def unpack_row(data: bytes | memoryview) -> tuple[np.ndarray, Floats]:
+    """(series ids, values) of a journal row."""
+    ids, values = split_row(data)
+    return np.frombuffer(ids, np.uint32), np.frombuffer(values, np.float64)
 
 
 @transaction.atomic
@@ -146,13 +165,24 @@ def _roll_up(columns: dict[int, Floats], start: int, tier: int) -> None:
 
 def delete_old_samples(*, host: str, now: int, retention_s: int) -> None:
     """Delete what is older than its tier is kept for; each host by its own clock."""
-    chunks = Chunk.objects.filter(series__host=host)
-    chunks.filter(start__lt=now - min(RAW_KEPT_S, retention_s) - CHUNK_S).delete()
-    kept = {10: retention_s, 60: max(MINUTES_KEPT_S, retention_s), 3600: max(HOURS_KEPT_S, retention_s)}
-    for tier, seconds in kept.items():
-        before = now - seconds - tier * BUCKETS
+    before = now - kept_s(RAW_S, retention_s) - CHUNK_S
+    Chunk.objects.filter(series__host=host, start__lt=before).delete()
+    for tier in TIERS_S:
+        before = now - kept_s(tier, retention_s) - tier * BUCKETS
         Rollup.objects.filter(series__host=host, tier=tier, start__lt=before).delete()
     Event.objects.filter(host=host, at__lt=datetime.fromtimestamp(now - HOURS_KEPT_S, UTC)).delete()
+
+
+def delete_empty_series(*, host: str) -> None:
+    """Delete series of which nothing is stored any more: interfaces, disks and sensors come and go."""
+    waiting = {
+        int(series_id)
+        for data in Journal.objects.filter(host=host).values_list("data", flat=True)
+        for series_id in unpack_row(data)[0]
+    }
+    stored = [Exists(table.objects.filter(series=OuterRef("pk"))) for table in (Chunk, Rollup)]
+    empty = Series.objects.filter(~stored[0], ~stored[1], host=host).values_list("id", flat=True)
+    Series.objects.filter(id__in=set(empty) - waiting).delete()
 
 
 def record_event(*, host: str, at: float, kind: str, text: str) -> Event:

@@ -28,6 +28,9 @@ class Buckets:
     @classmethod
     def of(cls, values: Floats, factor: int = 1) -> "Buckets":
         """Every `factor` neighbouring values as one bucket; the last may hold fewer."""
+        if factor == 1:
+            values = values.astype(np.float64)
+            return cls(values, values.copy(), values.copy(), np.isfinite(values).astype(np.float64))
         n = -(-len(values) // factor)
         if n * factor != len(values):
             values = np.concatenate([values, np.full(n * factor - len(values), np.nan)])
@@ -44,16 +47,18 @@ class Buckets:
     def merged(self, factor: int) -> "Buckets":
         """Every `factor` neighbours as one; the last group may be smaller. Means are weighted by count."""
         n = -(-len(self) // factor)
-        padded = Buckets.empty(n * factor)
-        padded.put(0, self)
-        shape = (n, factor)
-        count = padded.count.reshape(shape)
+        missing = n * factor - len(self)
+
+        def grouped(values: Floats, filled: float = np.nan) -> Floats:
+            return np.concatenate([values, np.full(missing, filled)]).reshape(n, factor)
+
+        count = grouped(self.count, 0)
         total = count.sum(1)
-        weighted = np.where(count > 0, padded.mean.reshape(shape) * count, 0.0).sum(1)
+        weighted = np.where(count > 0, grouped(self.mean) * count, 0.0).sum(1)
         mean = np.where(total > 0, weighted / np.maximum(total, 1), np.nan)
-        low = np.fmin.reduce(padded.low.reshape(shape), 1)
-        high = np.fmax.reduce(padded.high.reshape(shape), 1)
-        return Buckets(low, mean, high, total)
+        return Buckets(
+            np.fmin.reduce(grouped(self.low), 1), mean, np.fmax.reduce(grouped(self.high), 1), total
+        )
 
     def put(self, position: int, other: "Buckets") -> None:
         """Write the non-empty buckets of `other` from `position` on."""

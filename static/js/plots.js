@@ -43,15 +43,27 @@ function inViewersZone({ data, layout }) {
   };
 }
 
-// Draws (or draws anew) `plot` = {data, layout, name} into `element`; `name` is the file of the PNG button.
+// Draws (or draws anew) `plot` = {data, layout, name, config} into `element`; `name` is the file of the PNG button, `config` what
+// differs from the usual.
 export function draw(element, plot) {
   drawn.set(element, plot);
   const config = {
     responsive: true, displaylogo: false, displayModeBar: "hover",
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { format: "png", scale: 2, filename: plot.name ?? "chart" },
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { format: "png", scale: 2, filename: plot.name ?? "chart" }, ...plot.config,
   };
   const { data, layout } = inViewersZone(plot);
   return window.Plotly.react(element, coloured(data), coloured(frame(layout)), config);
+}
+
+// The address (data:) of a PNG of `plot`, `width` x `height` px, on the page's ground.
+export function picture({ data, layout }, width, height) {
+  const whole = coloured(frame({ ...layout, width, height, paper_bgcolor: "--panel", plot_bgcolor: "--panel" }));
+  return window.Plotly.toImage({ data: coloured(data), layout: whole }, { format: "png", width, height, scale: 2 });
+}
+
+export function undraw(element) {
+  window.Plotly.purge(element);
+  drawn.delete(element);
 }
 
 function drawAll(root) {
@@ -63,9 +75,7 @@ function drawAll(root) {
 
 function forget() {
   for (const element of drawn.keys()) {
-    if (element.isConnected) continue;
-    window.Plotly.purge(element);
-    drawn.delete(element);
+    if (!element.isConnected) undraw(element);
   }
 }
 

@@ -1,4 +1,4 @@
-"""`python -m tests.bench [PART ...] [--json FILE]`; parts: store, gateway, collector, live, load, whole."""
+"""`python -m tests.bench [PART ...] [--json FILE]`; parts: store, history, gateway, collector, live, load, whole."""
 
 import argparse
 import importlib
@@ -11,7 +11,7 @@ import psutil
 
 from tests.bench import Row
 
-PARTS = ("store", "gateway", "collector", "live", "load", "whole")
+PARTS = ("store", "history", "gateway", "collector", "live", "load", "whole")
 
 
 def main() -> int:

@@ -56,7 +56,7 @@ def watch(page: Page, product: Product, problems: list[str]) -> None:
         "request",
         lambda request: (
             None
-            if request.url.startswith((product.web_url, "data:"))
+            if request.url.startswith((product.web_url, "data:", f"blob:{product.web_url}"))
             else problems.append(f"asked of {request.url}")
         ),
     )

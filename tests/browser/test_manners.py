@@ -11,6 +11,7 @@ from tests.product import Product
 PHONE: ViewportSize = {"width": 360, "height": 740}
 PAGES = (
     "/",
+    "/history/",
     "/admin/",
     "/admin/inference/inferencerequest/",
     "/admin/monitoring/event/",

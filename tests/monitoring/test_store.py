@@ -13,9 +13,10 @@ from hypothesis.extra import numpy as hnp
 
 from monitoring import selectors, services
 from monitoring.models import Chunk, Journal, Rollup, Series
-from monitoring.services import HOUR, SampleWriter
+from monitoring.services import SampleWriter
 from monitoring.store.packing import KEPT_BITS, pack, unpack
-from monitoring.store.rollups import CHUNK_S, Buckets
+from monitoring.store.retention import HOUR, kept_s
+from monitoring.store.rollups import CHUNK_S, RAW_S, TIERS_S, Buckets
 
 START = 1_800_000_000 - 1_800_000_000 % 3600
 floats = st.floats(-(2.0**20), 2.0**20, width=32) | st.just(float("nan"))
@@ -243,6 +244,112 @@ def test_recent_samples_are_every_second_of_the_last_quarter_of_an_hour() -> Non
 @pytest.mark.parametrize(("span_s", "tier"), [(900, 1), (86_400, 60), (6 * 3600, 10), (90 * 86_400, 3600)])
 def test_a_question_goes_to_the_tier_that_gives_about_500_points(span_s: int, tier: int) -> None:
     assert selectors.pick_tier(span_s) == tier
+
+
+@pytest.mark.parametrize(
+    ("age_s", "tier"),
+    [
+        (3600, 1),
+        (47 * HOUR, 1),
+        (49 * HOUR, 10),
+        (169 * HOUR, 60),
+        (29 * 24 * HOUR, 60),
+        (31 * 24 * HOUR, 3600),
+    ],
+)
+def test_an_hour_of_long_ago_comes_from_a_tier_that_is_still_kept(age_s: int, tier: int) -> None:
+    assert selectors.pick_tier(3600, age_s=age_s) == tier
+
+
+@given(st.integers(1, 400 * 86_400), st.integers(0, 500 * 86_400))
+def test_the_tier_is_kept_for_the_age_or_there_is_no_coarser_one(span_s: int, age_s: int) -> None:
+    tier = selectors.pick_tier(span_s, age_s=age_s)
+    assert kept_s(tier, 168 * HOUR) >= age_s or tier == TIERS_S[-1]
+
+
+@given(st.integers(1, 20_000 * HOUR))
+def test_a_coarser_tier_is_never_kept_shorter(retention_s: int) -> None:
+    kept = [kept_s(tier, retention_s) for tier in (RAW_S, *TIERS_S)]
+    assert kept == sorted(kept)
+    assert kept[1] == retention_s
+
+
+@pytest.mark.django_db
+def test_a_question_about_old_times_is_answered_after_the_seconds_are_gone() -> None:
+    write_samples(2 * CHUNK_S)
+    now = START + 3 * 24 * HOUR
+    write_samples(1, begin=now)
+    services.delete_old_samples(host="box", now=now, retention_s=168 * HOUR)
+    answer = selectors.query("box", ["a"], START, START + 600, now=now)
+    assert (answer.step, answer.series["a"].count.sum()) == (10, 2 * CHUNK_S)
+
+
+@pytest.mark.django_db
+def test_a_gap_is_a_gap_in_every_tier() -> None:
+    writer = write_samples(CHUNK_S)
+    write_samples(CHUNK_S, writer, START + 4 * HOUR)
+    write_samples(10, writer, START + 6 * HOUR)  # these are in the journal still
+    end = START + 7 * HOUR
+    for tier in (1, 10, 60, 3600):
+        answer = selectors.read("box", ["a"], START, end, tier)
+        buckets, times = answer.series["a"], answer.start + tier * np.arange(len(answer.series["a"]))
+        known = np.isfinite(buckets.mean)
+        written = [(START, CHUNK_S), (START + 4 * HOUR, CHUNK_S), (START + 6 * HOUR, 10)]
+        expected = sum((times + tier > begin) & (times < begin + length) for begin, length in written)
+        assert np.array_equal(known, expected > 0), tier
+        assert np.array_equal(known, buckets.count > 0)
+        assert np.array_equal(known, np.isfinite(buckets.low))
+        assert np.array_equal(known, np.isfinite(buckets.high))
+        assert buckets.count.sum() == 2 * CHUNK_S + 10
+
+
+@pytest.mark.django_db
+def test_buckets_stay_where_they_are_when_the_question_moves() -> None:
+    write_samples(3 * CHUNK_S)
+    step, found = 0, []
+    for moved in (0, 7, 13):
+        answer = selectors.query("box", ["a"], START + moved, START + 800 + moved, points=100)
+        step = answer.step
+        assert answer.start % step == 0
+        buckets = answer.series["a"]
+        found.append(dict(zip(answer.start + step * np.arange(len(buckets)), buckets.mean, strict=True)))
+    inner = [at for at in found[0] if START + 13 <= at < START + 800 - step]
+    assert len(inner) > 90
+    assert all(found[0][at] == found[1][at] == found[2][at] for at in inner)
+
+
+@pytest.mark.django_db
+def test_what_came_and_went_leaves_no_name_behind() -> None:
+    writer = SampleWriter("box", 168)
+    writer.write(START, {"stays": 1.0, "went": 1.0})
+    writer.write(START + HOUR, {"stays": 1.0, "new": 1.0})
+    Chunk.objects.filter(series__name="went").delete()
+    Rollup.objects.filter(series__name="went").delete()
+    services.delete_empty_series(host="box")
+    assert set(Series.objects.values_list("name", flat=True)) == {"stays", "new"}
+
+
+@pytest.mark.django_db
+def test_a_writer_tidies_up_each_hour_and_goes_on_with_series_that_it_deleted() -> None:
+    writer = SampleWriter("box", 1)
+    writer.write(START - 500 * 24 * HOUR, {"a": 1.0, "rare": 1.0})
+    for second in range(START - services.STEADY_S - 5, START + 5):
+        writer.write(second, {"a": 1.0})
+    assert list(Series.objects.values_list("name", flat=True)) == ["a"]
+    writer.write(START + 5, {"a": 1.0, "rare": 2.0})
+    assert selectors.read("box", ["rare"], START, START + 10, 1).series["rare"].mean[5] == 2.0
+
+
+@pytest.mark.django_db
+def test_a_host_that_is_gone_is_tidied_up_by_those_that_remain() -> None:
+    write_samples(5, SampleWriter("gone", 168), START - 500 * 24 * HOUR)
+    write_samples(5, SampleWriter("away", 168), START - 50 * 24 * HOUR)
+    write_samples(5, SampleWriter("other", 168), START - 60)
+    write_samples(services.STEADY_S + 5, begin=START - services.STEADY_S)
+    assert not Series.objects.filter(host="gone").exists()
+    assert not Chunk.objects.filter(series__host="away").exists()
+    assert selectors.read("away", ["a"], START - 51 * 24 * HOUR, START, 3600).series["a"].count.sum() == 5
+    assert Journal.objects.filter(host="other").count() == 5
 
 
 @pytest.mark.django_db

@@ -1,0 +1,1 @@
+"""The history page: any time, any series, as charts, tables and files."""
