@@ -7,6 +7,7 @@ from typing import Any
 import redis
 from django.db.models import Count, QuerySet
 
+from monitoring.alerts.conditions import RuleSpec
 from monitoring.models import Alert, Journal, Rule, Series, Silence
 from monitoring.models.rule import SAMPLE_AGE
 
@@ -39,6 +40,14 @@ def rules_with_states() -> list[tuple[Rule, dict[str, int]]]:
     for rule_id, state, n in counts.annotate(n=Count("states")).order_by():
         found.setdefault(rule_id, {})[state] = n
     return [(rule, found.get(rule.pk, {})) for rule in Rule.objects.all()]
+
+
+def rules_to_evaluate() -> list[RuleSpec]:
+    """Those that are switched on, and those that a composite joins; not what the worker judges."""
+    rules = Rule.objects.exclude(series=SAMPLE_AGE).prefetch_related("members")
+    specs = {rule.pk: rule.spec() for rule in rules}
+    joined = {member for spec in specs.values() if not spec.part for member in spec.members}
+    return [spec for spec in specs.values() if not spec.part or spec.id in joined]
 
 
 def series_like(rule: Rule) -> tuple[bool, list[str]]:
