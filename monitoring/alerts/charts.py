@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from monitoring import selectors
-from monitoring.alerts.conditions import Kind, companions_of
+from monitoring.alerts.conditions import Kind, RuleSpec, companions_of
+from monitoring.alerts.preview import Firing, Preview
 from monitoring.alerts.series import format_value, unit_of
 from monitoring.alerts.windows import Aggregate
-from monitoring.models import Alert
+from monitoring.models import Alert, Rule
 from monitoring.store.packing import Floats
 
 BEFORE_S, AFTER_S = 900, 300
@@ -83,6 +84,77 @@ def _layout(alert: Alert, known: Floats, start: int, end: int) -> dict[str, Any]
         "annotations": notes,
         "xaxis": {"type": "date", "range": [start * 1000, end * 1000]},
         "yaxis": {"range": [low - room, high + room], "ticksuffix": f" {unit}" if unit else ""},
+    }
+
+
+MOST_LINES = 6
+
+
+def preview_chart(found: Preview, rule: Rule, spec: RuleSpec) -> dict[str, Any]:
+    """What was compared with its thresholds, and below it the series where that is something else; firings shaded."""
+    compares = spec.kind is not Kind.NO_DATA
+    alone = spec.kind in (Kind.THRESHOLD, Kind.COMPOSITE) or not compares
+    data = []
+    for place, line in enumerate(found.lines[:MOST_LINES]):
+        look = {"color": f"--s{place + 1}", "width": 1.4}
+        rows = [("y", line.compared)] if compares else [("y", line.plain)]
+        if not alone:
+            rows.append(("y2", line.plain))
+        data += [_trace(found, line.series, values, axis, look) for axis, values in rows]
+    terms = spec.terms
+    shapes = [_shade(each, found.end) for line in found.lines[:MOST_LINES] for each in line.firings]
+    if compares:
+        shapes += [across(terms.fire_at, "--crit", "solid"), across(terms.clear_at, "--ok", "dash")]
+        if terms.critical_at is not None:
+            shapes.append(across(terms.critical_at, "--crit", "dot"))
+    unit = rule.unit if compares else unit_of(rule.metric)
+    yaxis: dict[str, Any] = {"ticksuffix": f" {unit}" if unit else "", "rangemode": "normal"}
+    if spec.kind is Kind.FORECAST:  # "not within a year" would press the rest to the ground
+        yaxis["range"] = [0, 3 * max(terms.clear_at, terms.fire_at)]
+    layout: dict[str, Any] = {
+        "margin": {"b": 36},
+        "showlegend": len(found.lines) > 1,
+        "shapes": shapes,
+        "xaxis": {"type": "date", "range": [found.start * 1000, found.end * 1000]},
+        "yaxis": yaxis,
+    }
+    if not alone:
+        yaxis["domain"] = [0.5, 1]
+        own = unit_of(rule.metric)
+        layout["yaxis2"] = {"domain": [0, 0.42], "ticksuffix": f" {own}" if own else ""}
+        layout["xaxis"]["anchor"] = "y2"
+    return {"data": data, "layout": layout, "name": "preview"}
+
+
+def _trace(found: Preview, name: str, values: Floats, axis: str, look: dict[str, Any]) -> dict[str, Any]:
+    known = np.isfinite(values)
+    return {
+        "x": [(found.start + (place * found.step)) * 1000 for place in range(len(values))],
+        "y": [float(f"{value:.5g}") if ok else None for value, ok in zip(values, known, strict=True)],
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "line": look,
+        "connectgaps": False,
+        "yaxis": axis,
+        "legendgroup": name,
+        "showlegend": axis == "y",
+    }
+
+
+def _shade(firing: Firing, end: int) -> dict[str, Any]:
+    until = firing.end if firing.end is not None else end
+    return {
+        "type": "rect",
+        "yref": "paper",
+        "x0": firing.start * 1000,
+        "x1": until * 1000,
+        "y0": 0,
+        "y1": 1,
+        "fillcolor": "--crit" if firing.critical else "--warn",
+        "opacity": 0.2,
+        "line": {"width": 0},
+        "layer": "below",
     }
 
 

@@ -147,6 +147,9 @@ class Evaluator:
                     None if other is None else other.since(skipped),
                 )
 
+    def watched_by(self, rule: RuleSpec) -> list[Watched]:
+        return self._by_rule[rule.id]
+
     def holding(self, rule: RuleSpec) -> list[bool | None]:
         """Of each member of a composite whether it holds on this host; None: nothing is known of it."""
         return [self._holds(member) for member in rule.members]
@@ -166,7 +169,8 @@ class Evaluator:
         return False if known else None
 
     def _look_for_new(self, values: Values) -> None:
-        new = [name for name in values if name not in self._known]
+        # Who never had a value is not missed.
+        new = [name for name, value in values.items() if value is not None and name not in self._known]
         for name in new:
             self._known.add(name)
             for rule in self.rules:

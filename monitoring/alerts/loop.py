@@ -17,6 +17,7 @@ from monitoring.alerts.past import prime_from_store
 from monitoring.alerts.recording import StaleStepError, record_step
 from monitoring.alerts.services import keep_default_rules, note_peaks
 from monitoring.models import RulesRevision, RuleState
+from monitoring.selectors import series_names
 
 MAX_WAITING = 3600  # samples; the oldest go, and count as missing data then
 REREAD_EVERY_S, PEAKS_EVERY_S, RETRY_S = 2.0, 60.0, 1.0
@@ -121,7 +122,8 @@ class AlertLoop:
             watched = evaluator.add(by_id[state.rule_id], state.series)
             watched.memory, watched.seq = Memory.from_json(state.memory), state.seq
             watched.peak = state.alert.peak if state.alert is not None else None
-        self._unstored += evaluator.miss(prime_from_store(evaluator, int(at)))
+        names = series_names(self.host)
+        self._unstored += evaluator.miss(prime_from_store(evaluator, int(at), names))
         return evaluator
 
     def _note_peaks(self, evaluator: Evaluator, at: float) -> None:

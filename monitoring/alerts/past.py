@@ -7,9 +7,8 @@ from monitoring.store.rollups import RAW_S
 LOOK_BACK_S = 60  # at least, for the newest sample
 
 
-def prime_from_store(evaluator: Evaluator, at: int) -> int:
-    """Fill the signals with what was before `at`; returns the first second of which nothing is known."""
-    names = selectors.series_names(evaluator.host)
+def prime_from_store(evaluator: Evaluator, at: int, names: list[str]) -> int:
+    """Fill the signals with what was before `at` of the series `names`; returns the first second after all of it."""
     histories = evaluator.histories(names)
     seconds, wanted = histories.pop(RAW_S, (0, set()))
     seconds = max(seconds, LOOK_BACK_S)

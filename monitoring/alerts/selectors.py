@@ -1,13 +1,15 @@
 """Questions about alerts."""
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import redis
-from django.db.models import Count, QuerySet
+from django.conf import settings
+from django.db.models import Count, Max, QuerySet
 
-from monitoring.alerts.conditions import RuleSpec
+from monitoring.alerts.conditions import Kind, RuleSpec
 from monitoring.models import Alert, Journal, Rule, Series, Silence
 from monitoring.models.rule import SAMPLE_AGE
 
@@ -33,13 +35,51 @@ def silenced_by(silence: Silence) -> list[Alert]:
     return [alert for alert in open_alerts() if silence.fits(alert.matched_labels)]
 
 
-def rules_with_states() -> list[tuple[Rule, dict[str, int]]]:
-    """Each rule with how many of its series are in which state; a series that was never anything but ok is in none."""
+@dataclass(frozen=True)
+class RuleRow:
+    """A rule as the list shows it. `n_ok` is None where no sample of the last seconds says which series there are."""
+
+    rule: Rule
+    n_ok: int | None
+    not_ok: dict[str, int]
+    last_fired_at: datetime | None
+    joined_by: list[str]
+
+
+def rules_with_states(host: str) -> list[RuleRow]:
+    """Each rule with how many of its series are in which state, and when it fired last."""
     counts = Rule.objects.filter(states__isnull=False).values_list("pk", "states__memory__state")
-    found: dict[int, dict[str, int]] = {}
+    states: dict[int, dict[str, int]] = {}
     for rule_id, state, n in counts.annotate(n=Count("states")).order_by():
-        found.setdefault(rule_id, {})[state] = n
-    return [(rule, found.get(rule.pk, {})) for rule in Rule.objects.all()]
+        states.setdefault(rule_id, {})[state.replace("_", " ")] = n
+    fired = dict(Alert.objects.exclude(rule=None).values_list("rule").annotate(Max("fired_at")).order_by())
+    latest = latest_values(host)
+    found = []
+    for rule in Rule.objects.prefetch_related("members", "rule_set"):
+        spec, known = rule.spec(), states.get(rule.pk, {})
+        n = sum(value is not None and spec.selector.fits(name) for name, value in latest.items())
+        whole = 1 if spec.kind is Kind.COMPOSITE or rule.series == SAMPLE_AGE else n
+        n_not_ok = sum(n for state, n in known.items() if state != "ok")
+        not_ok = {state: n for state, n in known.items() if state != "ok"}
+        n_ok = max(whole - n_not_ok, 0) if latest else None
+        joined_by = sorted(each.name for each in rule.rule_set.all())
+        found.append(RuleRow(rule, n_ok, not_ok, fired.get(rule.pk), joined_by))
+    return found
+
+
+def latest_values(host: str) -> dict[str, float | None]:
+    """The newest sample, if one was taken in the last seconds."""
+    client = redis.from_url(settings.VALKEY_URL, socket_timeout=1, socket_connect_timeout=1)
+    try:
+        raw: Any = client.get(LAST_KEY)
+    except (redis.RedisError, OSError):
+        raw = None
+    finally:
+        client.close()
+    last = json.loads(raw) if raw else {}
+    if last.get("host") == host:
+        return dict(last["v"])
+    return {}
 
 
 def rules_to_evaluate() -> list[RuleSpec]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import count
 
 from django.conf import settings
 from django.db import transaction
@@ -100,6 +101,16 @@ def save_rule(rule: Rule, who: str, now: datetime, members: Sequence[Rule] | Non
         if not covered:
             RuleState.objects.filter(pk=state.pk).delete()
     bump_revision()
+
+
+def copy_of(rule: Rule) -> Rule:
+    """Not saved; its members are the caller's."""
+    names = set(Rule.objects.values_list("name", flat=True))
+    name = next(
+        name for n in count(1) if (name := f"{rule.name[:80]} (copy{f' {n}' if n > 1 else ''})") not in names
+    )
+    values = {field.name: getattr(rule, field.name) for field in Rule._meta.concrete_fields}
+    return Rule(**{**values, "id": None, "key": None, "name": name, "set_by": SetBy.PERSON, "note": ""})
 
 
 @transaction.atomic

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from monitoring.store.packing import Floats
 from monitoring.store.rollups import RAW_S, TIERS_S, Buckets
 
-MOST_BUCKETS = 60
+# A rate is computed anew every few seconds, a forecast needs enough points for an interval.
+BUCKETS_OF_RATE, BUCKETS_OF_FORECAST = 30, 60
 STEPS_S = (1, 2, 5, 10, 30, 60, 300, 600, 1800, 3600, 10800)
 Z_95 = 1.96
 NEVER_H = 8760.0  # a year: what lies beyond is no forecast
@@ -50,10 +51,10 @@ def slope_interval(times: Floats, values: Floats) -> tuple[float, float, float]:
 
 
 class Trend:
-    """Means of the buckets of the last `seconds`, at most MOST_BUCKETS; what they say is computed when one is finished."""
+    """Means of the buckets of the last `seconds`, at most `most`; what they say is computed when one is finished."""
 
-    def __init__(self, seconds: int) -> None:
-        self.step = next((each for each in STEPS_S if seconds / each <= MOST_BUCKETS), STEPS_S[-1])
+    def __init__(self, seconds: int, most: int) -> None:
+        self.step = next((each for each in STEPS_S if seconds / each <= most), STEPS_S[-1])
         self.n = max(seconds // self.step, 2)
         tier = max(each for each in (RAW_S, *TIERS_S) if self.step % each == 0)
         self.history = (self.n * self.step + self.step, tier)
@@ -106,7 +107,7 @@ class Rate(Trend):
     """Change a `per_s` seconds."""
 
     def __init__(self, seconds: int, per_s: int) -> None:
-        super().__init__(seconds)
+        super().__init__(seconds, BUCKETS_OF_RATE)
         self.per_s = per_s
 
     def _computed(self) -> float:
@@ -118,7 +119,7 @@ class Forecast(Trend):
     agrees. 0: it is reached; NEVER_H: it isn't heading there, or not for sure."""
 
     def __init__(self, seconds: int, limit: float, *, rising: bool) -> None:
-        super().__init__(seconds)
+        super().__init__(seconds, BUCKETS_OF_FORECAST)
         self.limit, self.sign = limit, 1.0 if rising else -1.0
 
     def _computed(self) -> float:

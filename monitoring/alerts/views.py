@@ -48,11 +48,6 @@ def strip(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
-def rules(request: HttpRequest) -> HttpResponse:
-    return render(request, "monitoring/rules.html", {"rules": selectors.rules_with_states()})
-
-
-@require_safe
 def alert(request: HttpRequest, alert_id: int) -> HttpResponse:
     return _alert_page(request, alert_id)
 

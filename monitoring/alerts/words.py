@@ -40,10 +40,10 @@ def sentence(rule: "Rule", members: "Sequence[str]" = ()) -> str:
             f"A {severity} alert fires when, on one host, {how}{lasting}: {joined}. It resolves when that has not been"
             f" so{f' for {duration(rule.keep_firing_for_s)}' if rule.keep_firing_for_s else ''}."
         )
-    critical = f", critical from {_shown(rule, rule.critical_at)} on" if rule.critical_at is not None else ""
+    critical = f" (critical from {_shown(rule, rule.critical_at)} on)" if rule.critical_at is not None else ""
     turned = "below" if rule.higher_is_worse else "above"
     parts = [
-        f"A {severity} alert{critical} fires when the {_compared(rule)} is {_side(rule)}"
+        f"A {severity} alert{critical} fires when, of {rule.series}, the {_compared(rule)} is {_side(rule)}"
         f" {_shown(rule, rule.fire_at)}{lasting}.",
         f"It resolves when it is {turned} {_shown(rule, rule.clear_at)}{_kept_for(rule)}.",
     ]
@@ -58,22 +58,19 @@ def _compared(rule: "Rule") -> str:
         return f"change per {PER.get(rule.per_s, f'{rule.per_s} s')} over {window}"
     if rule.kind == Kind.DEVIATION:
         side = "above or below" if rule.either else "above" if rule.above else "below"
-        usual = f"the usual of {rule.past_h} h"
+        usual = f"the usual of its last {rule.past_h} h"
         if rule.load:
-            usual += f", idle and busy apart ({rule.load} from {format_value(rule.busy_at, unit_of(rule.load))} on),"
-        return f"deviation {side} {usual}, in 80 % of the {BUCKET_S} s means of {window},"
+            usual += f" (idle and busy apart: {rule.load} from {format_value(rule.busy_at, unit_of(rule.load))} on)"
+        return f"distance {side} {usual}, in 80 % of the {BUCKET_S} s means of {window},"
     if rule.kind == Kind.FORECAST:
-        return f"time until {_at_limit(rule)}, by the trend of {window} and at its slowest,"
+        limit = format_value(rule.limit, unit_of(rule.metric))
+        return f"time until {limit}, by the trend of {window} at its slowest,"
     if rule.kind == Kind.COMPOSITE:
         return "number of conditions that hold"
     return {
         Aggregate.LAST: "last value",
         Aggregate.SHARE: f"share of {rule.divisor} in {rule.window_s} s",
     }.get(Aggregate(rule.aggregate), f"{rule.aggregate} of {rule.window_s} s")
-
-
-def _at_limit(rule: "Rule") -> str:
-    return f"{rule.metric} is {format_value(rule.limit, unit_of(rule.metric))}"
 
 
 def _side(rule: "Rule") -> str:

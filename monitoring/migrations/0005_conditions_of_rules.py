@@ -19,17 +19,17 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='rule',
             name='all_of',
-            field=models.BooleanField(default=True, help_text='For a composite. Off: any of them is enough', verbose_name='all of them'),
+            field=models.BooleanField(default=True, help_text='Off: any of them is enough', verbose_name='all of them'),
         ),
         migrations.AddField(
             model_name='rule',
             name='busy_at',
-            field=models.FloatField(blank=True, help_text='For a deviation: busy is from this load on', null=True, verbose_name='busy from'),
+            field=models.FloatField(blank=True, help_text='Busy is from this load on', null=True, verbose_name='busy from'),
         ),
         migrations.AddField(
             model_name='rule',
             name='either',
-            field=models.BooleanField(default=False, help_text='For a deviation: above or below what is usual', verbose_name='either side'),
+            field=models.BooleanField(default=False, help_text='Above or below what is usual', verbose_name='either side'),
         ),
         migrations.AddField(
             model_name='rule',
@@ -39,32 +39,32 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='rule',
             name='least',
-            field=models.FloatField(default=0, help_text="For a deviation: nearer to the usual than this doesn't count, in the unit of the series", validators=[django.core.validators.MinValueValidator(0)], verbose_name='least difference'),
+            field=models.FloatField(default=0, help_text="Nearer to the usual than this doesn't count, in the unit of the series", validators=[django.core.validators.MinValueValidator(0)], verbose_name='least difference'),
         ),
         migrations.AddField(
             model_name='rule',
             name='limit',
-            field=models.FloatField(blank=True, help_text='For a forecast: the value that must not be reached, e.g. 100', null=True),
+            field=models.FloatField(blank=True, help_text='The value that must not be reached, e.g. 100', null=True),
         ),
         migrations.AddField(
             model_name='rule',
             name='load',
-            field=models.CharField(blank=True, help_text='For a deviation: the metric that tells busy from idle, e.g. gateway_running; empty: no difference', max_length=200),
+            field=models.CharField(blank=True, help_text='The metric that tells busy from idle, e.g. gateway_running; empty: no difference', max_length=200),
         ),
         migrations.AddField(
             model_name='rule',
             name='members',
-            field=models.ManyToManyField(blank=True, help_text='For a composite: the rules that it joins', to='monitoring.rule'),
+            field=models.ManyToManyField(blank=True, help_text='The rules that it joins', to='monitoring.rule'),
         ),
         migrations.AddField(
             model_name='rule',
             name='past_h',
-            field=models.PositiveSmallIntegerField(default=24, help_text='For a deviation: hours of its own past that say what is usual; an hour has to be there', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(168)], verbose_name='past (h)'),
+            field=models.PositiveSmallIntegerField(default=24, help_text='Hours of its own past that say what is usual; an hour has to be there', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(168)], verbose_name='past (h)'),
         ),
         migrations.AddField(
             model_name='rule',
             name='per_s',
-            field=models.PositiveIntegerField(choices=[(1, 'second'), (60, 'minute'), (3600, 'hour')], default=60, help_text='For a rate: the change in so much time', verbose_name='per'),
+            field=models.PositiveIntegerField(choices=[(1, 'second'), (60, 'minute'), (3600, 'hour')], default=60, help_text='The change in so much time', verbose_name='per'),
         ),
         migrations.AlterField(
             model_name='rule',

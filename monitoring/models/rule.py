@@ -95,40 +95,32 @@ class Rule(models.Model):
         "per",
         default=60,
         choices=[(1, "second"), (60, "minute"), (3600, "hour")],
-        help_text="For a rate: the change in so much time",
+        help_text="The change in so much time",
     )
-    either = models.BooleanField(
-        "either side", default=False, help_text="For a deviation: above or below what is usual"
-    )
+    either = models.BooleanField("either side", default=False, help_text="Above or below what is usual")
     past_h = models.PositiveSmallIntegerField(
         "past (h)",
         default=24,
         validators=[MinValueValidator(1), MaxValueValidator(168)],
-        help_text="For a deviation: hours of its own past that say what is usual; an hour has to be there",
+        help_text="Hours of its own past that say what is usual; an hour has to be there",
     )
     load = models.CharField(
         max_length=200,
         blank=True,
-        help_text="For a deviation: the metric that tells busy from idle, e.g. gateway_running; empty: no difference",
+        help_text="The metric that tells busy from idle, e.g. gateway_running; empty: no difference",
     )
-    busy_at = models.FloatField(
-        "busy from", null=True, blank=True, help_text="For a deviation: busy is from this load on"
-    )
+    busy_at = models.FloatField("busy from", null=True, blank=True, help_text="Busy is from this load on")
     least = models.FloatField(
         "least difference",
         default=0,
         validators=[MinValueValidator(0)],
-        help_text="For a deviation: nearer to the usual than this doesn't count, in the unit of the series",
+        help_text="Nearer to the usual than this doesn't count, in the unit of the series",
     )
-    limit = models.FloatField(
-        null=True, blank=True, help_text="For a forecast: the value that must not be reached, e.g. 100"
-    )
+    limit = models.FloatField(null=True, blank=True, help_text="The value that must not be reached, e.g. 100")
     members = models.ManyToManyField(
-        "self", symmetrical=False, blank=True, help_text="For a composite: the rules that it joins"
+        "self", symmetrical=False, blank=True, help_text="The rules that it joins"
     )
-    all_of = models.BooleanField(
-        "all of them", default=True, help_text="For a composite. Off: any of them is enough"
-    )
+    all_of = models.BooleanField("all of them", default=True, help_text="Off: any of them is enough")
     above = models.BooleanField("fires above", default=True, help_text="Off: it fires below")
     fire_at = models.FloatField(help_text="It fires when this value is reached")
     clear_at = models.FloatField(
