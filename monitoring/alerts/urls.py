@@ -1,6 +1,6 @@
 from django.urls import path
 
-from monitoring.alerts import rule_views, views
+from monitoring.alerts import rule_views, transfer_views, views
 
 urlpatterns = [
     path("", views.alerts, name="alerts"),
@@ -9,6 +9,8 @@ urlpatterns = [
     path("rules/new/", rule_views.new_rule, name="rule-new"),
     path("rules/words/", rule_views.rule_words, name="rule-words"),
     path("rules/preview/", rule_views.rule_preview, name="rule-preview"),
+    path("rules/export/", transfer_views.export, name="alerts-export"),
+    path("rules/import/", transfer_views.import_file, name="alerts-import"),
     path("rules/<int:rule_id>/", rule_views.edit_rule, name="rule"),
     path("rules/<int:rule_id>/switch/", rule_views.switch_rule, name="rule-switch"),
     path("rules/<int:rule_id>/delete/", rule_views.delete_rule, name="rule-delete"),

@@ -1,4 +1,4 @@
-"""What a rule says, in words: short for a list, whole for its form. No Django in here."""
+"""What a rule says, in words: short for a list, whole for its form."""
 
 from typing import TYPE_CHECKING
 

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from monitoring.alerts import services
-from monitoring.models import Alert, Delivery, Rule, Silence
+from monitoring.models import Alert, Delivery, Silence
 from monitoring.services import SampleWriter
 from tests.monitoring.alerting import HOST, T0, Bench, make_rule
 
