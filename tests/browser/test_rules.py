@@ -93,13 +93,16 @@ def test_a_rule_is_written_with_a_preview_fires_and_is_silenced(
         other.fill("#id_reason", "as long as the test runs")
         other.get_by_role("button", name="Set the silence").click()
         expect(other.locator("#silences")).to_contain_text("as long as the test runs")
+        other.get_by_role("button", name="End it now").click()
+        expect(other.locator("#silences")).to_contain_text("Nothing is silenced")
 
     # The preview knows now what happened, and the rule goes.
     expect(row).to_contain_text("1 ok", timeout=FIRES_MS)
-    row.get_by_role("link", name="Busy").click()
+    row.get_by_role("link", name="Busy", exact=True).click()
     expect(page.locator("#preview")).to_contain_text(
         re.compile(r"would have fired [1-9]\d* time"), timeout=30_000
     )
-    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete the rule").click()
     expect(page.get_by_role("status").filter(has_text="is deleted")).to_be_visible()
     expect(page.locator("table.rules")).not_to_contain_text("Busy")
