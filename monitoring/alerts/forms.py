@@ -26,6 +26,16 @@ LENGTHS = (
     ("86400", "1 day"),
     ("604800", "1 week"),
 )
+OFTEN = (
+    ("", "once"),
+    ("FREQ=DAILY", "every day"),
+    ("FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR", "from Monday to Friday"),
+    ("FREQ=WEEKLY;BYDAY=SA,SU", "Saturdays and Sundays"),
+    ("FREQ=WEEKLY", "every week"),
+    ("FREQ=MONTHLY", "every month"),
+    ("own", "by an RRULE of my own"),
+)
+YEAR = timedelta(days=365)
 STATES = (
     ("open", "open"),
     ("unseen", "open, not acknowledged"),
@@ -72,7 +82,15 @@ class SilenceForm(forms.ModelForm):  # type: ignore[type-arg]
 
     start = forms.CharField(required=False, label="From", help_text="Empty: now")
     lasts = forms.ChoiceField(choices=LENGTHS, initial="3600", required=False, label="Lasts")
-    end = forms.CharField(required=False, label="Until", help_text="Instead of 'lasts'")
+    often = forms.ChoiceField(choices=OFTEN, required=False, label="Repeats")
+    rrule = forms.CharField(
+        required=False, max_length=200, label="RRULE", help_text="RFC 5545, such as FREQ=MONTHLY;BYDAY=1SU"
+    )
+    end = forms.CharField(
+        required=False,
+        label="Until",
+        help_text="Once: instead of 'lasts'. Repeating: its last day; empty: for a year",
+    )
     zone = forms.CharField(required=False, widget=forms.HiddenInput)
 
     class Meta:
@@ -104,11 +122,18 @@ class SilenceForm(forms.ModelForm):  # type: ignore[type-arg]
         start, end = found.get("start"), found.get("end")
         if start is None or "end" not in found:
             return found
+        often, length_s = found.get("often") or "", int(found.get("lasts") or HOUR)
+        silence = self.instance
+        silence.rrule = str(found.get("rrule") or "") if often == "own" else often
+        if often == "own" and not silence.rrule:
+            self.add_error("rrule", "Give an RRULE, or choose how often above.")
         if end is None:
-            end = start + timedelta(seconds=int(found.get("lasts") or HOUR))
+            end = start + (YEAR if silence.rrule else timedelta(seconds=length_s))
         if end <= self.now:
             self.add_error("end", "That is over already: give a time to come.")
-        self.instance.start, self.instance.end, self.instance.author = start, end, self.author
+        silence.start, silence.end, silence.author = start, end, self.author
+        silence.told_to = self.now  # what ended before is nobody's news
+        silence.zone, silence.length_s = self._zone().key, length_s if silence.rrule else None
         if end <= start:
             self.add_error("end", "It ends before it begins.")
         return found

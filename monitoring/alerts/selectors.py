@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import redis
@@ -14,6 +14,7 @@ from monitoring.models import Alert, Journal, Rule, Series, Silence
 from monitoring.models.rule import SAMPLE_AGE
 
 LAST_KEY = "aicleaner:live:last"
+MOST_LATELY = 1000
 
 
 def open_alerts() -> QuerySet[Alert]:
@@ -33,6 +34,12 @@ def silences(now: datetime) -> tuple[list[Silence], list[Silence]]:
 def silenced_by(silence: Silence) -> list[Alert]:
     """Open alerts that its matchers fit."""
     return [alert for alert in open_alerts() if silence.fits(alert.matched_labels)]
+
+
+def fired_lately(silence: Silence, now: datetime) -> int:
+    """How many alerts of the last 7 days its matchers fit."""
+    lately = Alert.objects.filter(fired_at__gt=now - timedelta(days=7))[:MOST_LATELY]
+    return sum(silence.fits(alert.matched_labels) for alert in lately)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from monitoring.models import Rule, Silence
 
 MOST_CHARS, MOST_ENTRIES = 1_000_000, 2000
 SEVERITIES = {each.name.lower(): int(each) for each in Severity}
-SILENCE_KEYS = ("matchers", "from", "to", "reason", "author")
+SILENCE_KEYS = ("matchers", "from", "to", "repeats", "zone", "lasts_s", "reason", "author")
 
 
 class AlertsFileError(ValueError):
@@ -64,16 +64,7 @@ class Entry:
 def write(now: datetime) -> str:
     """All rules, and the silences that are not over."""
     rules = [_row(rule, _members_of(rule)) for rule in Rule.objects.prefetch_related("members")]
-    silences = [
-        {
-            "matchers": each.matchers,
-            "from": _instant(each.start),
-            "to": _instant(each.end),
-            "reason": each.reason,
-            "author": each.author,
-        }
-        for each in Silence.objects.filter(end__gt=now).order_by("start", "pk")
-    ]
+    silences = [_silence_row(each) for each in Silence.objects.filter(end__gt=now).order_by("start", "pk")]
     return yaml.safe_dump(
         {"rules": rules, "silences": silences}, sort_keys=False, allow_unicode=True, width=110
     )
@@ -230,6 +221,18 @@ def _rule_entry(
     return entry
 
 
+def _silence_row(silence: Silence) -> dict[str, Any]:
+    repeats = {"repeats": silence.rrule, "zone": silence.zone, "lasts_s": silence.length_s}
+    return {
+        "matchers": silence.matchers,
+        "from": _instant(silence.start),
+        "to": _instant(silence.end),
+        **(repeats if silence.rrule else {}),
+        "reason": silence.reason,
+        "author": silence.author,
+    }
+
+
 def _sent(value: Any) -> str:
     return "on" if value is True else str(value)
 
@@ -251,8 +254,16 @@ def _silence_entry(place: int, row: Any, who: str, now: datetime, problems: list
         matchers=str(row.get("matchers") or "").strip(),
         reason=str(row.get("reason") or ""),
         author=str(row.get("author") or who)[:150],
+        rrule=str(row.get("repeats") or ""),
+        zone=str(row.get("zone") or "UTC"),
+        told_to=now,
     )
-    wrong = bool(unknown)
+    wrong, length = bool(unknown), row.get("lasts_s")
+    if length is not None and (not isinstance(length, int) or length <= 0):
+        problems.append(f"{where}: lasts_s: give whole seconds.")
+        wrong = True
+    else:
+        silence.length_s = length
     for key, name in (("from", "start"), ("to", "end")):
         try:
             setattr(silence, name, _read_instant(row.get(key)))
@@ -264,14 +275,14 @@ def _silence_entry(place: int, row: Any, who: str, now: datetime, problems: list
     try:
         silence.full_clean()
     except ValidationError as error:
-        names = {"start": "from", "end": "to"}
+        names = {"start": "from", "end": "to", "rrule": "repeats", "length_s": "lasts_s"}
         problems += [
             f"{where}: {names.get(each, each)}: {' '.join(found)}"
             for each, found in error.message_dict.items()
         ]
         return None
     values = {each.name: getattr(silence, each.name) for each in Silence._meta.concrete_fields}
-    same = {name: value for name, value in values.items() if name not in ("id", "closed")}
+    same = {name: value for name, value in values.items() if name not in ("id", "closed", "told_to")}
     status = "same" if Silence.objects.filter(**same).exists() else "over" if silence.end <= now else "new"
     changes = (
         [] if status != "new" else [(key, "", _shown(row.get(key))) for key in SILENCE_KEYS if row.get(key)]

@@ -16,7 +16,7 @@ from monitoring.alerts.forms import AcknowledgeForm, FilterForm, NoteForm, Resol
 from monitoring.alerts.series import SelectorError, parse_matchers
 from monitoring.models import Alert, Silence
 
-PAGE = 25
+PAGE, SHOWN_WINDOWS = 25, 3
 
 
 @require_safe
@@ -126,7 +126,10 @@ def silences(request: HttpRequest) -> HttpResponse:
     else:
         form = SilenceForm(initial=_of_alert(request.GET.get("alert", "")), now=now, author=_who(request))
     current, past = selectors.silences(now)
-    rows = [(each, each.is_active(now), selectors.silenced_by(each)) for each in current]
+    rows = [
+        (each, each.is_active(now), selectors.silenced_by(each), each.windows(now, each.end, SHOWN_WINDOWS))
+        for each in current
+    ]
     context = {"form": form, "current": rows, "past": past}
     return render(request, "monitoring/silences.html", context)
 
@@ -141,15 +144,29 @@ def _of_alert(alert_id: str) -> dict[str, str]:
 
 @require_safe
 def silence_fits(request: HttpRequest) -> HttpResponse:
-    """What a silence would hold back now, while its matchers are typed."""
-    silence, error = Silence(matchers=request.GET.get("matchers", "")[:1000]), ""
-    fitting: list[Alert] = []
+    """What a silence would hold back now, would have held back lately, and when, while it is typed."""
+    now, data = timezone.now(), request.GET.copy()
+    data["reason"] = "not asked for yet"
+    form, error = SilenceForm(data, now=now, author=_who(request)), ""
+    silence = form.instance
+    context: dict[str, Any] = {}
     try:
-        if parse_matchers(silence.matchers):
-            fitting = selectors.silenced_by(silence)
+        typed = data.get("matchers", "")[:1000]
+        if parse_matchers(typed):
+            silence.matchers = typed
+            context = {
+                "fitting": selectors.silenced_by(silence),
+                "lately": selectors.fired_lately(silence, now),
+            }
     except SelectorError as found:
         error = str(found)
-    return render(request, "monitoring/silence_fits.html", {"fitting": fitting, "error": error})
+    if not error and form.is_valid():
+        context |= {"silence": silence, "windows": silence.windows(now, silence.end, SHOWN_WINDOWS)}
+    elif not error:
+        error = " ".join(
+            str(each) for name in ("often", "rrule", "start", "end") for each in form.errors.get(name, [])
+        )
+    return render(request, "monitoring/silence_fits.html", {**context, "error": error})
 
 
 @require_POST

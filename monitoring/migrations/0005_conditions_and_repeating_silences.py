@@ -76,4 +76,24 @@ class Migration(migrations.Migration):
             name='window_s',
             field=models.PositiveIntegerField(default=10, help_text='Seconds of the window; 80 % of its samples have to be there', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(604800)], verbose_name='window (s)'),
         ),
+        migrations.AddField(
+            model_name='silence',
+            name='length_s',
+            field=models.PositiveIntegerField(blank=True, null=True),
+        ),
+        migrations.AddField(
+            model_name='silence',
+            name='rrule',
+            field=models.CharField(blank=True, max_length=200, verbose_name='repeats'),
+        ),
+        migrations.AddField(
+            model_name='silence',
+            name='told_to',
+            field=models.DateTimeField(editable=False, null=True),
+        ),
+        migrations.AddField(
+            model_name='silence',
+            name='zone',
+            field=models.CharField(default='UTC', max_length=64),
+        ),
     ]
