@@ -1,5 +1,6 @@
 """What people fill in on the pages of alerts."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -46,9 +47,50 @@ STATES = (
 SEVERITIES = (("", "any severity"), *((str(each.value), each.name.lower()) for each in reversed(Severity)))
 
 
+SPANS = (
+    ("", "at any time"),
+    ("3600", "in the last hour"),
+    ("86400", "in the last 24 h"),
+    ("604800", "in the last 7 days"),
+    ("2592000", "in the last 30 days"),
+)
+
+
 class FilterForm(forms.Form):
-    state = forms.ChoiceField(choices=STATES, required=False)
+    """What the list shows; rules and hosts are those that alerts name."""
+
+    state = forms.ChoiceField(choices=STATES, required=False, initial="open")
     severity = forms.ChoiceField(choices=SEVERITIES, required=False)
+    rule = forms.CharField(
+        required=False, max_length=100, widget=forms.TextInput(attrs={"list": "rule-names"})
+    )
+    host = forms.CharField(
+        required=False, max_length=100, widget=forms.TextInput(attrs={"list": "host-names"})
+    )
+    fired = forms.ChoiceField(choices=SPANS, required=False)
+    text = forms.CharField(
+        required=False,
+        max_length=100,
+        label="Text",
+        widget=forms.TextInput(attrs={"placeholder": "rule, series, labels"}),
+    )
+
+
+class BulkForm(forms.Form):
+    """Acknowledging several at once."""
+
+    ids = forms.TypedMultipleChoiceField(
+        coerce=int,
+        error_messages={"required": "Choose the alerts first.", "invalid_choice": "That is no open alert."},
+    )
+    note = forms.CharField(
+        max_length=1000, error_messages={"required": "Say what you found or what you will do."}
+    )
+
+    def __init__(self, *args: Any, open_ids: Iterable[int], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        ids: Any = self.fields["ids"]
+        ids.choices = [(each, each) for each in open_ids]
 
 
 class AcknowledgeForm(forms.Form):

@@ -1,16 +1,18 @@
 """Questions about alerts."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import redis
 from django.conf import settings
-from django.db.models import Count, Max, QuerySet
+from django.db.models import Count, Max, Min, Q, QuerySet
 
 from monitoring.alerts.conditions import Kind, RuleSpec
-from monitoring.models import Alert, Journal, Rule, Series, Silence
+from monitoring.alerts.machine import Severity
+from monitoring.models import Alert, Delivery, Journal, Rule, Series, Silence
 from monitoring.models.rule import SAMPLE_AGE
 
 LAST_KEY = "aicleaner:live:last"
@@ -24,6 +26,95 @@ def open_alerts() -> QuerySet[Alert]:
 
 def past_alerts() -> QuerySet[Alert]:
     return Alert.objects.exclude(resolved_at=None)
+
+
+def filtered_alerts(asked: dict[str, Any], now: datetime) -> QuerySet[Alert]:
+    """By `state`, and where they are given `severity`, `rule`, `host`, `fired` (seconds back) and `text`."""
+    found = {
+        "open": open_alerts(),
+        "unseen": open_alerts().filter(acknowledged_at=None),
+        "acknowledged": open_alerts().exclude(acknowledged_at=None),
+        "resolved": past_alerts(),
+        "all": Alert.objects.all(),
+    }[asked["state"]]
+    if asked.get("severity"):
+        found = found.filter(severity=asked["severity"])
+    if asked.get("rule"):
+        found = found.filter(rule_name__iexact=asked["rule"])
+    if asked.get("host"):
+        found = found.filter(host__iexact=asked["host"])
+    if asked.get("fired"):
+        found = found.filter(fired_at__gte=now - timedelta(seconds=int(asked["fired"])))
+    if text := asked.get("text"):
+        found = found.filter(
+            Q(rule_name__icontains=text) | Q(series__icontains=text) | Q(host__icontains=text)
+        )
+    return found
+
+
+def named_in_alerts() -> tuple[list[str], list[str]]:
+    """(rules, hosts) that alerts name."""
+    rules = Alert.objects.order_by("rule_name").values_list("rule_name", flat=True).distinct()
+    hosts = Alert.objects.order_by("host").values_list("host", flat=True).distinct()
+    return list(rules[:200]), list(hosts[:200])
+
+
+@dataclass(frozen=True)
+class NoisyRule:
+    name: str
+    n: int
+    n_acknowledged: int
+    lasted_s: float | None  # mean of those that are over
+
+
+@dataclass(frozen=True)
+class AlertStatistics:
+    """Of the alerts that fired in a span. Means are None where there is nothing to take them of."""
+
+    n: int
+    n_open: int
+    by_severity: list[tuple[str, int]]
+    n_acknowledged: int
+    acknowledged_after_s: float | None
+    n_resolved: int
+    resolved_after_s: float | None
+    noisiest: list[NoisyRule]
+    n_flapped: int
+    n_held_back: int
+
+
+def alert_statistics(now: datetime, days: int) -> AlertStatistics:
+    fired = Alert.objects.filter(fired_at__gt=now - timedelta(days=days), fired_at__lte=now).order_by()
+    seen = Min("entries__at", filter=Q(entries__kind="acknowledged"))
+    rows = list(
+        fired.annotate(seen=seen).values_list("rule_name", "severity", "fired_at", "seen", "resolved_at")
+    )
+    waits = [(seen - at).total_seconds() for _, _, at, seen, _ in rows if seen]
+    lasted = [(end - at).total_seconds() for _, _, at, _, end in rows if end]
+    names = Counter(name for name, *_ in rows)
+    noisiest = []
+    for name, n in names.most_common(10):
+        own = [row for row in rows if row[0] == name]
+        ended = [(end - at).total_seconds() for _, _, at, _, end in own if end]
+        noisiest.append(NoisyRule(name, n, sum(row[3] is not None for row in own), _mean(ended)))
+    severities = Counter(severity for _, severity, *_ in rows)
+    deliveries = Delivery.objects.filter(alert__in=fired, event="fired", status="suppressed")
+    return AlertStatistics(
+        n=len(rows),
+        n_open=sum(row[4] is None for row in rows),
+        by_severity=[(each.name.lower(), severities.get(each, 0)) for each in reversed(Severity)],
+        n_acknowledged=len(waits),
+        acknowledged_after_s=_mean(waits),
+        n_resolved=len(lasted),
+        resolved_after_s=_mean(lasted),
+        noisiest=noisiest,
+        n_flapped=fired.filter(entries__kind="flapping").distinct().count(),
+        n_held_back=deliveries.values("alert").distinct().count(),
+    )
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def silences(now: datetime) -> tuple[list[Silence], list[Silence]]:

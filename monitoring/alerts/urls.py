@@ -5,6 +5,8 @@ from monitoring.alerts import rule_views, transfer_views, views
 urlpatterns = [
     path("", views.alerts, name="alerts"),
     path("strip/", views.strip, name="alert-strip"),
+    path("acknowledge/", views.acknowledge_several, name="alerts-acknowledge"),
+    path("statistics/", views.statistics, name="alert-statistics"),
     path("rules/", rule_views.rules, name="alert-rules"),
     path("rules/new/", rule_views.new_rule, name="rule-new"),
     path("rules/words/", rule_views.rule_words, name="rule-words"),

@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from monitoring.alerts import services
+from monitoring.alerts import selectors, services
 from monitoring.models import Alert, Delivery, Silence
 from monitoring.services import SampleWriter
 from tests.monitoring.alerting import HOST, T0, Bench, make_rule
@@ -60,7 +60,14 @@ def make_alerts(n: int, **values: Any) -> None:
 
 def test_nobody_sees_or_changes_an_alert_without_a_login(client: Client, alert: Alert) -> None:
     for name, args in (
-        *(("alerts", []), ("alert-strip", []), ("silences", []), ("silence-fits", []), ("alert-rules", [])),
+        *(
+            ("alerts", []),
+            ("alert-statistics", []),
+            ("alert-strip", []),
+            ("silences", []),
+            ("silence-fits", []),
+            ("alert-rules", []),
+        ),
         ("alert", [alert.pk]),
     ):
         assert client.get(reverse(name, args=args))["Location"].startswith("/login/"), name
@@ -84,7 +91,8 @@ def test_the_list_shows_open_ones_by_severity_and_asks_little(
     person: Client, django_assert_num_queries: Any
 ) -> None:
     make_alerts(40)
-    with django_assert_num_queries(5):  # session, user, open ones (strip, badge), count, page
+    # session, user, open ones (strip, badge), count, page, names of rules and hosts to filter by
+    with django_assert_num_queries(7):
         answer = person.get("/alerts/")
     page = answer.content.decode()
     assert answer.status_code == 200
@@ -116,6 +124,70 @@ def test_filters_choose_and_a_wrong_one_is_said(person: Client) -> None:
     wrong = person.get("/alerts/?state=broken&severity=9").content.decode()
     assert "broken is not one of the available choices" in wrong
     assert "9 is not one of the available choices" in wrong
+
+
+def test_the_list_is_narrowed_by_rule_host_time_and_text(person: Client) -> None:
+    make_alerts(4)
+    make_alerts(
+        2, rule_name="Disk & more", host="nas", series="disk_used_percent{mount=/data}", fingerprint="d"
+    )
+    Alert.objects.filter(rule_name="Heat").update(fired_at=timezone.now() - timedelta(days=3))
+
+    def n(**asked: str) -> int:
+        return person.get("/alerts/", {"state": "all", **asked}).content.decode().count("<tr>") - 1
+
+    assert [n(), n(rule="heat"), n(host="NAS"), n(fired="86400"), n(fired="604800")] == [6, 4, 2, 2, 6]
+    assert [n(text="mount=/data"), n(text="HEAT"), n(text="nothing like it")] == [2, 4, -1]
+    page = person.get("/alerts/", {"rule": "Disk & more", "state": "all"}).content.decode()
+    assert 'value="Disk &amp; more"' in page  # kept in its field
+    make_alerts(40, rule_name="Many", resolved_at=timezone.now(), fingerprint="m")
+    page = person.get("/alerts/", {"rule": "Many", "state": "resolved"}).content.decode()
+    assert "?rule=Many&amp;state=resolved&amp;page=2" in page
+
+
+def test_several_are_acknowledged_at_once(person: Client) -> None:
+    make_alerts(4)
+    first, second, third, fourth = Alert.objects.order_by("pk")
+    Alert.objects.filter(pk=third.pk).update(resolved_at=timezone.now())
+    chosen = [first.pk, second.pk]
+    for sent, said in (
+        ({"ids": chosen, "note": " "}, "Say what you found"),
+        ({"note": "on it"}, "Choose the alerts first"),
+        ({"ids": [third.pk], "note": "on it"}, "That is no open alert"),
+        ({"ids": ["x"], "note": "kept text"}, "kept text"),
+    ):
+        assert said in person.post("/alerts/acknowledge/", sent).content.decode()
+    assert not Alert.objects.exclude(acknowledged_at=None).exists()
+    page = person.post("/alerts/acknowledge/", {"ids": chosen, "note": "on it"}, follow=True).content.decode()
+    assert "2 alerts acknowledged" in page
+    assert set(Alert.objects.filter(acknowledged_by="anna")) == {first, second}
+    assert first.entries.get().text == "on it"
+    assert f'id="choose-{fourth.pk}"' in page
+    assert f'id="choose-{first.pk}"' not in page
+
+
+def test_statistics_count_and_time_what_fired(person: Client) -> None:
+    assert "No alert fired in that time" in person.get("/alerts/statistics/").content.decode()
+    now = timezone.now()
+    make_alerts(3)
+    make_alerts(1, rule_name="Disk", fired_at=now - timedelta(days=20), fingerprint="d")
+    one, two = Alert.objects.filter(rule_name="Heat").order_by("pk")[:2]
+    for alert, minutes in ((one, 5), (two, 15)):
+        Alert.objects.filter(pk=alert.pk).update(fired_at=now - timedelta(hours=2))
+        at = now - timedelta(hours=2) + timedelta(minutes=minutes)
+        alert.entries.create(at=at, kind="acknowledged")
+        alert.entries.create(at=at + timedelta(minutes=9), kind="acknowledged")  # the first one counts
+    Alert.objects.filter(pk=one.pk).update(resolved_at=now - timedelta(hours=1))
+    found = selectors.alert_statistics(now, 7)
+    assert (found.n, found.n_open, found.n_acknowledged, found.n_resolved) == (3, 2, 2, 1)
+    assert (found.acknowledged_after_s, found.resolved_after_s) == (600, 3600)
+    assert found.by_severity == [("critical", 1), ("warning", 1), ("info", 1)]
+    assert [(each.name, each.n, each.n_acknowledged) for each in found.noisiest] == [("Heat", 3, 2)]
+    page = person.get("/alerts/statistics/?days=30").content.decode()
+    assert "Disk" in page
+    assert "10 min" in page
+    assert "unknown" in page
+    assert person.get("/alerts/statistics/?days=x").status_code == 200
 
 
 def test_with_no_alert_the_list_says_so(person: Client) -> None:
