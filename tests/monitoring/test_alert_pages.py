@@ -129,7 +129,12 @@ def test_filters_choose_and_a_wrong_one_is_said(person: Client) -> None:
 def test_the_list_is_narrowed_by_rule_host_time_and_text(person: Client) -> None:
     make_alerts(4)
     make_alerts(
-        2, rule_name="Disk & more", host="nas", series="disk_used_percent{mount=/data}", fingerprint="d"
+        2,
+        rule_name="Disk & more",
+        host="nas",
+        series="disk_used_percent{mount=/data}",
+        fingerprint="d",
+        resolved_at=timezone.now(),
     )
     Alert.objects.filter(rule_name="Heat").update(fired_at=timezone.now() - timedelta(days=3))
 
@@ -158,6 +163,9 @@ def test_several_are_acknowledged_at_once(person: Client) -> None:
     ):
         assert said in person.post("/alerts/acknowledge/", sent).content.decode()
     assert not Alert.objects.exclude(acknowledged_at=None).exists()
+    again = person.post("/alerts/acknowledge/", {"ids": [second.pk], "note": ""}).content.decode()
+    assert again.count("checked") == 1
+    assert 'hx-get="/alerts/"' in again  # the list, not this address, is what is fetched anew
     page = person.post("/alerts/acknowledge/", {"ids": chosen, "note": "on it"}, follow=True).content.decode()
     assert "2 alerts acknowledged" in page
     assert set(Alert.objects.filter(acknowledged_by="anna")) == {first, second}
