@@ -82,8 +82,10 @@ def _set(rule: Rule, values: dict[str, object]) -> bool:
 
 @transaction.atomic
 def save_rule(rule: Rule, who: str, now: datetime, members: Sequence[Rule] | None = None) -> None:
-    """Store a rule that a person has changed; episodes that it no longer covers are resolved. `members`: None leaves
-    those of a composite as they are."""
+    """Store a rule that a person has changed; episodes that it no longer covers are resolved, and all of them when it
+    compares something else now. `members`: None leaves those of a composite as they are."""
+    before = Rule.objects.filter(pk=rule.pk).first()
+    anew = before is not None and _compared(before) != _compared(rule)
     rule.set_by, rule.note = SetBy.PERSON, f"set by {who}"[:300]
     rule.save()
     if members is not None:
@@ -94,13 +96,19 @@ def save_rule(rule: Rule, who: str, now: datetime, members: Sequence[Rule] | Non
     for state in RuleState.objects.filter(rule=rule).select_related("alert"):
         own = series_of_composite(spec) if spec.kind is Kind.COMPOSITE else None
         covers = state.series == own if own else spec.selector.fits(state.series)
-        covered = rule.enabled and covers
+        covered = rule.enabled and covers and not anew
         if not covered and state.alert is not None:
-            why = "the rule no longer covers this series" if rule.enabled else "the rule was switched off"
+            why = "the rule compares something else now" if anew else "the rule no longer covers this series"
+            why = why if rule.enabled else "the rule was switched off"
             close_by_hand(state.alert.pk, now, who, why)
         if not covered:
             RuleState.objects.filter(pk=state.pk).delete()
     bump_revision()
+
+
+def _compared(rule: Rule) -> tuple[str, str, bool]:
+    """Values of an episode are comparable while this stays the same."""
+    return rule.kind, "" if rule.kind == Kind.COMPOSITE else rule.unit, rule.higher_is_worse
 
 
 def copy_of(rule: Rule) -> Rule:

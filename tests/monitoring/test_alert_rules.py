@@ -18,7 +18,7 @@ from monitoring.alerts.rule_form import RuleForm
 from monitoring.alerts.selectors import LAST_KEY
 from monitoring.models import Alert, Rule, RuleState
 from monitoring.services import SampleWriter
-from tests.monitoring.alerting import HOST, T0, Bench, make_rule
+from tests.monitoring.alerting import HOST, T0, Bench, at, make_rule
 from tests.monitoring.stored import store
 
 pytestmark = pytest.mark.django_db
@@ -407,3 +407,34 @@ def test_the_page_of_an_alert_draws_the_series_whatever_the_condition(staff: Cli
         each["y0"] for each in answer.context["chart"]["layout"]["shapes"] if each.get("xref") == "paper"
     ]
     assert lines == ([100] if kind == "forecast" else [])
+
+
+def test_an_episode_ends_when_its_rule_compares_something_else() -> None:
+    rule = make_rule()
+    bench = Bench()
+    bench.heat(95)
+    rule.kind, rule.window_s = "rate", 60
+    services.save_rule(rule, "sam", at(2))
+    found = Alert.objects.get()
+    assert not found.is_open
+    assert found.entries.last().text == "the rule compares something else now"  # type: ignore[union-attr]
+    assert not RuleState.objects.exists()
+    bench.heat(95, 95, 95)
+    assert Alert.objects.count() == 1
+
+
+def test_a_series_that_went_while_nobody_looked_is_missed() -> None:
+    """A disk that is gone after the restart of the machine."""
+    n = 2 * HOUR
+    store(HOST, START, {"heat_percent": np.ones(n), "load1": np.ones(n)})
+    make_rule(kind="no_data", no_data_for_s=60)
+    bench = Bench()
+    bench.now = START + n + 4 * HOUR - T0
+    bench.heat(*[None] * 70, load1=1.0)
+    found = Alert.objects.get()
+    assert (found.summary, found.state, found.value) == ("no samples any more", "no_data", None)
+    assert found.series == "heat_percent"
+    bench.restart()
+    bench.heat(1.0, load1=1.0)
+    found.refresh_from_db()
+    assert not found.is_open
