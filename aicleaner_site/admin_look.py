@@ -82,7 +82,12 @@ UNFOLD: dict[str, Any] = {
                 "title": "Settings",
                 "items": [
                     _list_of("Profiles", "tune", "tuning_profile"),
-                    _list_of("Alert rules", "notifications", "monitoring_rule"),
+                    {
+                        "title": "Alert rules",
+                        "icon": "notifications",
+                        "link": reverse_lazy("alert-rules"),
+                        "active": lambda request: False,
+                    },
                 ],
             },
             {

@@ -4,10 +4,10 @@ from django.contrib import admin
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-from monitoring.alerts.admin import DeliveryAdmin, RuleAdmin
+from monitoring.alerts.admin import DeliveryAdmin
 from monitoring.models import Event
 
-__all__ = ["DeliveryAdmin", "EventAdmin", "RuleAdmin"]
+__all__ = ["DeliveryAdmin", "EventAdmin"]
 
 
 @admin.register(Event)

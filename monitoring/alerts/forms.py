@@ -1,5 +1,6 @@
 """What people fill in on the pages of alerts."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -26,6 +27,16 @@ LENGTHS = (
     ("86400", "1 day"),
     ("604800", "1 week"),
 )
+OFTEN = (
+    ("", "once"),
+    ("FREQ=DAILY", "every day"),
+    ("FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR", "from Monday to Friday"),
+    ("FREQ=WEEKLY;BYDAY=SA,SU", "Saturdays and Sundays"),
+    ("FREQ=WEEKLY", "every week"),
+    ("FREQ=MONTHLY", "every month"),
+    ("own", "by an RRULE of my own"),
+)
+YEAR = timedelta(days=365)
 STATES = (
     ("open", "open"),
     ("unseen", "open, not acknowledged"),
@@ -36,9 +47,50 @@ STATES = (
 SEVERITIES = (("", "any severity"), *((str(each.value), each.name.lower()) for each in reversed(Severity)))
 
 
+SPANS = (
+    ("", "at any time"),
+    ("3600", "in the last hour"),
+    ("86400", "in the last 24 h"),
+    ("604800", "in the last 7 days"),
+    ("2592000", "in the last 30 days"),
+)
+
+
 class FilterForm(forms.Form):
-    state = forms.ChoiceField(choices=STATES, required=False)
+    """What the list shows; rules and hosts are those that alerts name."""
+
+    state = forms.ChoiceField(choices=STATES, required=False, initial="open")
     severity = forms.ChoiceField(choices=SEVERITIES, required=False)
+    rule = forms.CharField(
+        required=False, max_length=100, widget=forms.TextInput(attrs={"list": "rule-names"})
+    )
+    host = forms.CharField(
+        required=False, max_length=100, widget=forms.TextInput(attrs={"list": "host-names"})
+    )
+    fired = forms.ChoiceField(choices=SPANS, required=False)
+    text = forms.CharField(
+        required=False,
+        max_length=100,
+        label="Text",
+        widget=forms.TextInput(attrs={"placeholder": "rule, series, labels"}),
+    )
+
+
+class BulkForm(forms.Form):
+    """Acknowledging several at once."""
+
+    ids = forms.TypedMultipleChoiceField(
+        coerce=int,
+        error_messages={"required": "Choose the alerts first.", "invalid_choice": "That is no open alert."},
+    )
+    note = forms.CharField(
+        max_length=1000, error_messages={"required": "Say what you found or what you will do."}
+    )
+
+    def __init__(self, *args: Any, open_ids: Iterable[int], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        ids: Any = self.fields["ids"]
+        ids.choices = [(each, each) for each in open_ids]
 
 
 class AcknowledgeForm(forms.Form):
@@ -72,7 +124,15 @@ class SilenceForm(forms.ModelForm):  # type: ignore[type-arg]
 
     start = forms.CharField(required=False, label="From", help_text="Empty: now")
     lasts = forms.ChoiceField(choices=LENGTHS, initial="3600", required=False, label="Lasts")
-    end = forms.CharField(required=False, label="Until", help_text="Instead of 'lasts'")
+    often = forms.ChoiceField(choices=OFTEN, required=False, label="Repeats")
+    rrule = forms.CharField(
+        required=False, max_length=200, label="RRULE", help_text="RFC 5545, such as FREQ=MONTHLY;BYDAY=1SU"
+    )
+    end = forms.CharField(
+        required=False,
+        label="Until",
+        help_text="Once: instead of 'lasts'. Repeating: its last day; empty: for a year",
+    )
     zone = forms.CharField(required=False, widget=forms.HiddenInput)
 
     class Meta:
@@ -104,11 +164,18 @@ class SilenceForm(forms.ModelForm):  # type: ignore[type-arg]
         start, end = found.get("start"), found.get("end")
         if start is None or "end" not in found:
             return found
+        often, length_s = found.get("often") or "", int(found.get("lasts") or HOUR)
+        silence = self.instance
+        silence.rrule = str(found.get("rrule") or "") if often == "own" else often
+        if often == "own" and not silence.rrule:
+            self.add_error("rrule", "Give an RRULE, or choose how often above.")
         if end is None:
-            end = start + timedelta(seconds=int(found.get("lasts") or HOUR))
+            end = start + (YEAR if silence.rrule else timedelta(seconds=length_s))
         if end <= self.now:
             self.add_error("end", "That is over already: give a time to come.")
-        self.instance.start, self.instance.end, self.instance.author = start, end, self.author
+        silence.start, silence.end, silence.author = start, end, self.author
+        silence.told_to = self.now  # what ended before is nobody's news
+        silence.zone, silence.length_s = self._zone().key, length_s if silence.rrule else None
         if end <= start:
             self.add_error("end", "It ends before it begins.")
         return found

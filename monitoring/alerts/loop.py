@@ -3,7 +3,6 @@
 While the database is away samples wait here with their own times, so that no transition is lost or shifted."""
 
 import logging
-import math
 import threading
 from collections import deque
 from contextlib import suppress
@@ -11,13 +10,14 @@ from typing import Any
 
 from django.db import DatabaseError, close_old_connections, connections
 
-from monitoring import selectors
+from monitoring.alerts import selectors
 from monitoring.alerts.evaluator import Evaluator, Step
 from monitoring.alerts.machine import Memory
+from monitoring.alerts.past import prime_from_store
 from monitoring.alerts.recording import StaleStepError, record_step
 from monitoring.alerts.services import keep_default_rules, note_peaks
-from monitoring.models import Rule, RulesRevision, RuleState
-from monitoring.models.rule import SAMPLE_AGE
+from monitoring.models import RulesRevision, RuleState
+from monitoring.selectors import series_names
 
 MAX_WAITING = 3600  # samples; the oldest go, and count as missing data then
 REREAD_EVERY_S, PEAKS_EVERY_S, RETRY_S = 2.0, 60.0, 1.0
@@ -115,31 +115,16 @@ class AlertLoop:
         return self._evaluator
 
     def _load(self, at: float) -> Evaluator:
-        rules = [rule.spec() for rule in Rule.objects.filter(enabled=True).exclude(series=SAMPLE_AGE)]
+        rules = selectors.rules_to_evaluate()
         evaluator = Evaluator(self.host, rules)
         by_id = {rule.id: rule for rule in rules}
         for state in RuleState.objects.filter(host=self.host, rule_id__in=by_id).select_related("alert"):
             watched = evaluator.add(by_id[state.rule_id], state.series)
             watched.memory, watched.seq = Memory.from_json(state.memory), state.seq
             watched.peak = state.alert.peak if state.alert is not None else None
-        self._fill_windows(evaluator, at)
+        names = series_names(self.host)
+        self._unstored += evaluator.miss(prime_from_store(evaluator, int(at), names))
         return evaluator
-
-    def _fill_windows(self, evaluator: Evaluator, at: float) -> None:
-        """From the store, so that a restart doesn't begin with empty windows."""
-        longest = max((rule.window_s for rule in evaluator.rules), default=1)
-        wanted = evaluator.wanted(selectors.series_names(self.host))
-        start = int(at) - longest
-        answer = selectors.query(self.host, sorted(wanted), start, int(at), points=longest, tier=1)
-        columns = {name: buckets.mean for name, buckets in answer.series.items()}
-        newest = None
-        for position in range(longest):
-            row = {name: float(column[position]) for name, column in columns.items()}
-            known = {name: value for name, value in row.items() if not math.isnan(value)}
-            if known:
-                newest = answer.start + position
-                evaluator.fill(newest, known)
-        self._unstored += evaluator.miss(start if newest is None else newest + 1)
 
     def _note_peaks(self, evaluator: Evaluator, at: float) -> None:
         """Now and then, so that a restart and the page know how far it went."""

@@ -112,7 +112,7 @@ def _channels_told(alert: Alert) -> set[str]:
 
 def _silenced(alert: Alert, now: datetime) -> str:
     for silence in Silence.objects.filter(start__lte=now, end__gt=now):
-        if silence.fits(alert.matched_labels):
+        if silence.is_active(now) and silence.fits(alert.matched_labels):
             return f"silence {silence.pk} of {silence.author}: {silence.reason}"
     return ""
 

@@ -6,6 +6,7 @@ from django.db import transaction
 from django.db.models import F
 
 from monitoring import news
+from monitoring.alerts.conditions import Kind
 from monitoring.alerts.evaluator import Step
 from monitoring.alerts.machine import Change, Memory, State, closed_by_hand
 from monitoring.alerts.notices import NoticeEvent, tell
@@ -43,14 +44,14 @@ def record_step(step: Step) -> None:
         return  # the commit had succeeded, its answer was lost
     if (state.seq if state is not None else 0) != step.seq - 1:
         raise StaleStepError
-    rule = Rule.objects.filter(pk=watched.rule.id, enabled=True).first()
+    rule = Rule.objects.filter(pk=watched.rule.id, enabled=not watched.rule.part).first()
     if rule is None:
         raise StaleStepError
     if state is None:
         state = RuleState(pk=watched.fingerprint, rule=rule, host=watched.host, series=watched.series)
     state.seq, state.memory = step.seq, step.memory.to_json()
     state.save()
-    if step.changes:
+    if step.changes and not watched.rule.part:
         _apply(step, state, rule, datetime.fromtimestamp(step.at, UTC))
 
 
@@ -91,10 +92,11 @@ def _open(step: Step, state: RuleState, rule: Rule, at: datetime) -> Alert:
         labels={**labels_of(watched.host, watched.series), "rule": rule.name},
         severity=step.memory.severity,
         state=AlertState.NO_DATA if step.memory.state is State.NO_DATA else AlertState.FIRING,
+        kind=rule.kind,
         unit=rule.unit,
-        above=rule.above,
-        fire_at=rule.fire_at,
-        clear_at=rule.clear_at,
+        above=rule.higher_is_worse,
+        fire_at=watched.rule.terms.fire_at,
+        clear_at=watched.rule.terms.clear_at,
         value=step.value,
         peak=step.peak,
         advice=rule.advice,
@@ -102,10 +104,19 @@ def _open(step: Step, state: RuleState, rule: Rule, at: datetime) -> Alert:
     )
     state.alert = alert
     state.save(update_fields=["alert"])
-    write_entry(alert, at, Change.FIRED, alert.summary)
+    write_entry(alert, at, Change.FIRED, f"{alert.summary}{_members_of(rule, alert.host)}")
     tell(alert, NoticeEvent.FIRED, at)
     _tell_event(alert, at, f"{alert}: {alert.summary}")
     return alert
+
+
+def _members_of(rule: Rule, host: str) -> str:
+    """Which conditions hold, of a composite."""
+    if rule.kind != Kind.COMPOSITE:
+        return ""
+    states = RuleState.objects.filter(rule__in=rule.members.all(), host=host, memory__open=True)
+    names = sorted(set(states.values_list("rule__name", flat=True)))
+    return f": {', '.join(names)}" if names else ""
 
 
 def _rise(alert: Alert, step: Step, at: datetime) -> None:

@@ -1,14 +1,18 @@
 """Questions about alerts."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import redis
-from django.db.models import Count, Max, Q, QuerySet
+from django.conf import settings
+from django.db.models import Count, Max, Min, Q, QuerySet
 
+from monitoring.alerts.conditions import Kind, RuleSpec
 from monitoring.alerts.configured import channel_of
+from monitoring.alerts.machine import Severity
 from monitoring.channels import CHANNELS, ChannelError
 from monitoring.models import Alert, ChannelConfig, Delivery, Journal, Rule, Series, Silence
 from monitoring.models.delivery import DeliveryStatus
@@ -16,6 +20,7 @@ from monitoring.models.rule import SAMPLE_AGE
 
 LAST_KEY = "aicleaner:live:last"
 TEST_ANSWERS_IN = timedelta(seconds=90)
+MOST_LATELY = 1000
 
 
 def open_alerts() -> QuerySet[Alert]:
@@ -25,6 +30,95 @@ def open_alerts() -> QuerySet[Alert]:
 
 def past_alerts() -> QuerySet[Alert]:
     return Alert.objects.exclude(resolved_at=None)
+
+
+def filtered_alerts(asked: dict[str, Any], now: datetime) -> QuerySet[Alert]:
+    """By `state`, and where they are given `severity`, `rule`, `host`, `fired` (seconds back) and `text`."""
+    found = {
+        "open": open_alerts(),
+        "unseen": open_alerts().filter(acknowledged_at=None),
+        "acknowledged": open_alerts().exclude(acknowledged_at=None),
+        "resolved": past_alerts(),
+        "all": Alert.objects.all(),
+    }[asked["state"]]
+    if asked.get("severity"):
+        found = found.filter(severity=asked["severity"])
+    if asked.get("rule"):
+        found = found.filter(rule_name__iexact=asked["rule"])
+    if asked.get("host"):
+        found = found.filter(host__iexact=asked["host"])
+    if asked.get("fired"):
+        found = found.filter(fired_at__gte=now - timedelta(seconds=int(asked["fired"])))
+    if text := asked.get("text"):
+        found = found.filter(
+            Q(rule_name__icontains=text) | Q(series__icontains=text) | Q(host__icontains=text)
+        )
+    return found
+
+
+def named_in_alerts() -> tuple[list[str], list[str]]:
+    """(rules, hosts) that alerts name."""
+    rules = Alert.objects.order_by("rule_name").values_list("rule_name", flat=True).distinct()
+    hosts = Alert.objects.order_by("host").values_list("host", flat=True).distinct()
+    return list(rules[:200]), list(hosts[:200])
+
+
+@dataclass(frozen=True)
+class NoisyRule:
+    name: str
+    n: int
+    n_acknowledged: int
+    lasted_s: float | None  # mean of those that are over
+
+
+@dataclass(frozen=True)
+class AlertStatistics:
+    """Of the alerts that fired in a span. Means are None where there is nothing to take them of."""
+
+    n: int
+    n_open: int
+    by_severity: list[tuple[str, int]]
+    n_acknowledged: int
+    acknowledged_after_s: float | None
+    n_resolved: int
+    resolved_after_s: float | None
+    noisiest: list[NoisyRule]
+    n_flapped: int
+    n_held_back: int
+
+
+def alert_statistics(now: datetime, days: int) -> AlertStatistics:
+    fired = Alert.objects.filter(fired_at__gt=now - timedelta(days=days), fired_at__lte=now).order_by()
+    seen = Min("entries__at", filter=Q(entries__kind="acknowledged"))
+    rows = list(
+        fired.annotate(seen=seen).values_list("rule_name", "severity", "fired_at", "seen", "resolved_at")
+    )
+    waits = [(seen - at).total_seconds() for _, _, at, seen, _ in rows if seen]
+    lasted = [(end - at).total_seconds() for _, _, at, _, end in rows if end]
+    names = Counter(name for name, *_ in rows)
+    noisiest = []
+    for name, n in names.most_common(10):
+        own = [row for row in rows if row[0] == name]
+        ended = [(end - at).total_seconds() for _, _, at, _, end in own if end]
+        noisiest.append(NoisyRule(name, n, sum(row[3] is not None for row in own), _mean(ended)))
+    severities = Counter(severity for _, severity, *_ in rows)
+    deliveries = Delivery.objects.filter(alert__in=fired, event="fired", status="suppressed")
+    return AlertStatistics(
+        n=len(rows),
+        n_open=sum(row[4] is None for row in rows),
+        by_severity=[(each.name.lower(), severities.get(each, 0)) for each in reversed(Severity)],
+        n_acknowledged=len(waits),
+        acknowledged_after_s=_mean(waits),
+        n_resolved=len(lasted),
+        resolved_after_s=_mean(lasted),
+        noisiest=noisiest,
+        n_flapped=fired.filter(entries__kind="flapping").distinct().count(),
+        n_held_back=deliveries.values("alert").distinct().count(),
+    )
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def silences(now: datetime) -> tuple[list[Silence], list[Silence]]:
@@ -37,13 +131,65 @@ def silenced_by(silence: Silence) -> list[Alert]:
     return [alert for alert in open_alerts() if silence.fits(alert.matched_labels)]
 
 
-def rules_with_states() -> list[tuple[Rule, dict[str, int]]]:
-    """Each rule with how many of its series are in which state; a series that was never anything but ok is in none."""
+def fired_lately(silence: Silence, now: datetime) -> int:
+    """How many alerts of the last 7 days its matchers fit."""
+    lately = Alert.objects.filter(fired_at__gt=now - timedelta(days=7))[:MOST_LATELY]
+    return sum(silence.fits(alert.matched_labels) for alert in lately)
+
+
+@dataclass(frozen=True)
+class RuleRow:
+    """A rule as the list shows it. `n_ok` is None where no sample of the last seconds says which series there are."""
+
+    rule: Rule
+    n_ok: int | None
+    not_ok: dict[str, int]
+    last_fired_at: datetime | None
+    joined_by: list[str]
+
+
+def rules_with_states(host: str) -> list[RuleRow]:
+    """Each rule with how many of its series are in which state, and when it fired last."""
     counts = Rule.objects.filter(states__isnull=False).values_list("pk", "states__memory__state")
-    found: dict[int, dict[str, int]] = {}
+    states: dict[int, dict[str, int]] = {}
     for rule_id, state, n in counts.annotate(n=Count("states")).order_by():
-        found.setdefault(rule_id, {})[state] = n
-    return [(rule, found.get(rule.pk, {})) for rule in Rule.objects.all()]
+        states.setdefault(rule_id, {})[state.replace("_", " ")] = n
+    fired = dict(Alert.objects.exclude(rule=None).values_list("rule").annotate(Max("fired_at")).order_by())
+    latest = latest_values(host)
+    found = []
+    for rule in Rule.objects.prefetch_related("members", "rule_set"):
+        spec, known = rule.spec(), states.get(rule.pk, {})
+        n = sum(value is not None and spec.selector.fits(name) for name, value in latest.items())
+        whole = 1 if spec.kind is Kind.COMPOSITE or rule.series == SAMPLE_AGE else n
+        n_not_ok = sum(n for state, n in known.items() if state != "ok")
+        not_ok = {state: n for state, n in known.items() if state != "ok"}
+        n_ok = max(whole - n_not_ok, 0) if latest else None
+        joined_by = sorted(each.name for each in rule.rule_set.all())
+        found.append(RuleRow(rule, n_ok, not_ok, fired.get(rule.pk), joined_by))
+    return found
+
+
+def latest_values(host: str) -> dict[str, float | None]:
+    """The newest sample, if one was taken in the last seconds."""
+    client = redis.from_url(settings.VALKEY_URL, socket_timeout=1, socket_connect_timeout=1)
+    try:
+        raw: Any = client.get(LAST_KEY)
+    except (redis.RedisError, OSError):
+        raw = None
+    finally:
+        client.close()
+    last = json.loads(raw) if raw else {}
+    if last.get("host") == host:
+        return dict(last["v"])
+    return {}
+
+
+def rules_to_evaluate() -> list[RuleSpec]:
+    """Those that are switched on, and those that a composite joins; not what the worker judges."""
+    rules = Rule.objects.exclude(series=SAMPLE_AGE).prefetch_related("members")
+    specs = {rule.pk: rule.spec() for rule in rules}
+    joined = {member for spec in specs.values() if not spec.part for member in spec.members}
+    return [spec for spec in specs.values() if not spec.part or spec.id in joined]
 
 
 def series_like(rule: Rule) -> tuple[bool, list[str]]:

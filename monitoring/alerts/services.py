@@ -1,11 +1,14 @@
 """What people and their settings change: rules, acknowledgements, notes, ends by hand, silences."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import count
 
 from django.conf import settings
 from django.db import transaction
 
 from monitoring import news
+from monitoring.alerts.conditions import Kind, series_of_composite
 from monitoring.alerts.defaults import Thresholds, cpu_values, default_rules, memory_values
 from monitoring.alerts.recording import (
     ACKNOWLEDGEMENT,
@@ -78,19 +81,44 @@ def _set(rule: Rule, values: dict[str, object]) -> bool:
 
 
 @transaction.atomic
-def save_rule(rule: Rule, who: str, now: datetime) -> None:
-    """Store a rule that a person has changed; episodes that it no longer covers are resolved."""
-    rule.set_by, rule.note = SetBy.PERSON, f"set by {who}"
+def save_rule(rule: Rule, who: str, now: datetime, members: Sequence[Rule] | None = None) -> None:
+    """Store a rule that a person has changed; episodes that it no longer covers are resolved, and all of them when it
+    compares something else now. `members`: None leaves those of a composite as they are."""
+    before = Rule.objects.filter(pk=rule.pk).first()
+    anew = before is not None and _compared(before) != _compared(rule)
+    rule.set_by, rule.note = SetBy.PERSON, f"set by {who}"[:300]
     rule.save()
-    selector = rule.spec().selector
+    if members is not None:
+        rule.members.set(members)
+    # What a composite knew of it, while it raised no alerts of its own, is no episode.
+    RuleState.objects.filter(rule=rule, alert=None, memory__open=True).delete()
+    spec = rule.spec()
     for state in RuleState.objects.filter(rule=rule).select_related("alert"):
-        covered = rule.enabled and selector.fits(state.series)
+        own = series_of_composite(spec) if spec.kind is Kind.COMPOSITE else None
+        covers = state.series == own if own else spec.selector.fits(state.series)
+        covered = rule.enabled and covers and not anew
         if not covered and state.alert is not None:
-            why = "the rule no longer covers this series" if rule.enabled else "the rule was switched off"
+            why = "the rule compares something else now" if anew else "the rule no longer covers this series"
+            why = why if rule.enabled else "the rule was switched off"
             close_by_hand(state.alert.pk, now, who, why)
         if not covered:
             RuleState.objects.filter(pk=state.pk).delete()
     bump_revision()
+
+
+def _compared(rule: Rule) -> tuple[str, str, bool]:
+    """Values of an episode are comparable while this stays the same."""
+    return rule.kind, "" if rule.kind == Kind.COMPOSITE else rule.unit, rule.higher_is_worse
+
+
+def copy_of(rule: Rule) -> Rule:
+    """Not saved; its members are the caller's."""
+    names = set(Rule.objects.values_list("name", flat=True))
+    name = next(
+        name for n in count(1) if (name := f"{rule.name[:80]} (copy{f' {n}' if n > 1 else ''})") not in names
+    )
+    values = {field.name: getattr(rule, field.name) for field in Rule._meta.concrete_fields}
+    return Rule(**{**values, "id": None, "key": None, "name": name, "set_by": SetBy.PERSON, "note": ""})
 
 
 @transaction.atomic

@@ -4,6 +4,7 @@ silences, what nobody was told yet, and the silence of a host."""
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.db.models import Q
 
 from monitoring import news
 from monitoring.alerts.evaluator import Watched
@@ -27,8 +28,12 @@ def tend(now: datetime) -> None:
     """One look at everything that is open."""
     for alert_id in Alert.objects.filter(resolved_at=None).values_list("pk", flat=True):
         _tend_alert(alert_id, now)
-    for silence_id in Silence.objects.filter(closed=False, end__lte=now).values_list("pk", flat=True):
-        _close_silence(silence_id, now)
+    for silence in Silence.objects.filter(closed=False, start__lte=now):
+        end = silence.last_end(now)
+        if end is not None and (silence.told_to is None or silence.told_to < end):
+            _close_window(silence.pk, end, now)
+        elif silence.end <= now:  # it ended between two windows
+            Silence.objects.filter(pk=silence.pk).update(closed=True)
 
 
 @transaction.atomic
@@ -53,15 +58,18 @@ def _tend_alert(alert_id: int, now: datetime) -> None:
 
 
 @transaction.atomic
-def _close_silence(silence_id: int, now: datetime) -> None:
-    """What still fires at the end of a silence is told once."""
-    if not Silence.objects.filter(pk=silence_id, closed=False).update(closed=True):
-        return
-    silence = Silence.objects.get(pk=silence_id)
+def _close_window(silence_id: int, end: datetime, now: datetime) -> None:
+    """What still fires at the end of a silence, or of one of its windows, is told once."""
+    waiting = Silence.objects.select_for_update().filter(pk=silence_id, closed=False)
+    silence = waiting.filter(Q(told_to=None) | Q(told_to__lt=end)).first()
+    if silence is None:
+        return  # another worker was faster
+    silence.told_to, silence.closed = end, silence.end <= now
+    silence.save(update_fields=["told_to", "closed"])
     for alert_id in Alert.objects.filter(resolved_at=None, acknowledged_at=None).values_list("pk", flat=True):
         alert = _open_alert(alert_id)
         # Who was not told at all is told by _tend_alert.
-        if alert is None or alert.told_at is None or alert.told_at >= silence.end:
+        if alert is None or alert.told_at is None or alert.told_at >= end:
             continue
         if silence.fits(alert.matched_labels):
             tell(alert, NoticeEvent.REPEAT, now)

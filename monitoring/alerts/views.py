@@ -4,7 +4,6 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
 from django.forms import Form
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -12,44 +11,71 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from monitoring.alerts import charts, selectors, services
-from monitoring.alerts.forms import AcknowledgeForm, FilterForm, NoteForm, ResolveForm, SilenceForm
+from monitoring.alerts.forms import AcknowledgeForm, BulkForm, FilterForm, NoteForm, ResolveForm, SilenceForm
 from monitoring.alerts.series import SelectorError, parse_matchers
 from monitoring.models import Alert, Silence
 
-PAGE = 25
+PAGE, SHOWN_WINDOWS = 25, 3
 
 
 @require_safe
 def alerts(request: HttpRequest) -> HttpResponse:
-    form = FilterForm(request.GET or None)
-    asked = form.cleaned_data if form.is_valid() else {}
+    return _alerts_page(request)
+
+
+def _alerts_page(request: HttpRequest, bulk: BulkForm | None = None) -> HttpResponse:
+    """The list; `bulk` is what came back with errors."""
+    form = FilterForm(request.GET) if request.GET else FilterForm(initial={"state": "open"})
+    asked = form.cleaned_data if form.is_bound and form.is_valid() else {}
     state = asked.get("state") or "open"
-    found = _of_state(state)
-    if asked.get("severity"):
-        found = found.filter(severity=asked["severity"])
+    found = selectors.filtered_alerts({**asked, "state": state}, timezone.now())
     page = Paginator(found, PAGE).get_page(request.GET.get("page"))
-    context = {"page": page, "form": form, "state": state, "severity": asked.get("severity", "")}
+    rules, hosts = selectors.named_in_alerts()
+    context = {
+        "page": page,
+        "form": form,
+        "state": state,
+        "filtered": any(value for name, value in asked.items() if name != "state"),
+        "rules": rules,
+        "hosts": hosts,
+        "can_acknowledge": any(each.is_open and each.acknowledged_at is None for each in page.object_list),
+        "bulk": bulk,
+    }
     return render(request, "monitoring/alerts.html", context)
 
 
-def _of_state(state: str) -> QuerySet[Alert]:
-    return {
-        "open": selectors.open_alerts(),
-        "unseen": selectors.open_alerts().filter(acknowledged_at=None),
-        "acknowledged": selectors.open_alerts().exclude(acknowledged_at=None),
-        "resolved": selectors.past_alerts(),
-        "all": Alert.objects.all(),
-    }[state]
+@require_POST
+def acknowledge_several(request: HttpRequest) -> HttpResponse:
+    """The chosen ones of the list, to their ends; those that were resolved meanwhile are left."""
+    form = BulkForm(request.POST, open_ids=selectors.open_alerts().values_list("pk", flat=True))
+    if not form.is_valid():
+        return _alerts_page(request, form)
+    n, now = 0, timezone.now()
+    for alert_id in form.cleaned_data["ids"]:
+        try:
+            services.acknowledge(
+                alert_id, who=_who(request), note=form.cleaned_data["note"], until=None, now=now
+            )
+        except services.NotOpenError:
+            continue
+        n += 1
+    messages.success(request, f"{n} alert{'' if n == 1 else 's'} acknowledged.")
+    return redirect("alerts")
+
+
+@require_safe
+def statistics(request: HttpRequest) -> HttpResponse:
+    asked = request.GET.get("days", "")
+    days = int(asked) if asked in ("1", "7", "30", "90") else 7
+    found = selectors.alert_statistics(timezone.now(), days)
+    return render(
+        request, "monitoring/statistics.html", {"found": found, "days": days, "choices": (1, 7, 30, 90)}
+    )
 
 
 @require_safe
 def strip(request: HttpRequest) -> HttpResponse:
     return render(request, "monitoring/strip.html", {"refreshed": True})
-
-
-@require_safe
-def rules(request: HttpRequest) -> HttpResponse:
-    return render(request, "monitoring/rules.html", {"rules": selectors.rules_with_states()})
 
 
 @require_safe
@@ -131,7 +157,10 @@ def silences(request: HttpRequest) -> HttpResponse:
     else:
         form = SilenceForm(initial=_of_alert(request.GET.get("alert", "")), now=now, author=_who(request))
     current, past = selectors.silences(now)
-    rows = [(each, each.is_active(now), selectors.silenced_by(each)) for each in current]
+    rows = [
+        (each, each.is_active(now), selectors.silenced_by(each), each.windows(now, each.end, SHOWN_WINDOWS))
+        for each in current
+    ]
     context = {"form": form, "current": rows, "past": past}
     return render(request, "monitoring/silences.html", context)
 
@@ -146,15 +175,29 @@ def _of_alert(alert_id: str) -> dict[str, str]:
 
 @require_safe
 def silence_fits(request: HttpRequest) -> HttpResponse:
-    """What a silence would hold back now, while its matchers are typed."""
-    silence, error = Silence(matchers=request.GET.get("matchers", "")[:1000]), ""
-    fitting: list[Alert] = []
+    """What a silence would hold back now, would have held back lately, and when, while it is typed."""
+    now, data = timezone.now(), request.GET.copy()
+    data["reason"] = "not asked for yet"
+    form, error = SilenceForm(data, now=now, author=_who(request)), ""
+    silence = form.instance
+    context: dict[str, Any] = {}
     try:
-        if parse_matchers(silence.matchers):
-            fitting = selectors.silenced_by(silence)
+        typed = data.get("matchers", "")[:1000]
+        if parse_matchers(typed):
+            silence.matchers = typed
+            context = {
+                "fitting": selectors.silenced_by(silence),
+                "lately": selectors.fired_lately(silence, now),
+            }
     except SelectorError as found:
         error = str(found)
-    return render(request, "monitoring/silence_fits.html", {"fitting": fitting, "error": error})
+    if not error and form.is_valid():
+        context |= {"silence": silence, "windows": silence.windows(now, silence.end, SHOWN_WINDOWS)}
+    elif not error:
+        error = " ".join(
+            str(each) for name in ("often", "rrule", "start", "end") for each in form.errors.get(name, [])
+        )
+    return render(request, "monitoring/silence_fits.html", {**context, "error": error})
 
 
 @require_POST

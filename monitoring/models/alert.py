@@ -3,9 +3,10 @@
 from django.db import models
 from django.db.models import Q
 
+from monitoring.alerts.conditions import Kind
 from monitoring.alerts.machine import Severity, State
 from monitoring.alerts.series import duration, format_value
-from monitoring.models.rule import SEVERITIES, Rule
+from monitoring.models.rule import KINDS, SEVERITIES, Rule
 
 
 class AlertState(models.TextChoices):
@@ -26,7 +27,8 @@ class Alert(models.Model):
     labels = models.JSONField()  # of the series, with host, metric, rule
     severity = models.PositiveSmallIntegerField(choices=SEVERITIES)
     state = models.CharField(max_length=10, choices=AlertState.choices, default=AlertState.FIRING)
-    unit = models.CharField(max_length=8, blank=True)
+    kind = models.CharField(max_length=10, choices=KINDS, default=Kind.THRESHOLD.value)
+    unit = models.CharField(max_length=8, blank=True)  # of value, peak, fire_at and clear_at
     above = models.BooleanField()
     fire_at = models.FloatField()
     clear_at = models.FloatField()
@@ -85,9 +87,18 @@ class Alert(models.Model):
     @property
     def summary(self) -> str:
         """What is wrong, in one line: `93.2 %, fires at 90 %`."""
+        if self.kind == Kind.NO_DATA:
+            return "no samples any more"
+        if self.kind == Kind.COMPOSITE:
+            return f"{self.shown_value} conditions hold"
         side = "" if self.above else " and less"
         limit = f"fires at {self.shown(self.fire_at)}{side}"
         return f"no data, {limit}" if self.value is None else f"{self.shown(self.value)}, {limit}"
+
+    @property
+    def compares(self) -> bool:
+        """Whether it has thresholds of its own."""
+        return self.kind not in (Kind.NO_DATA, Kind.COMPOSITE)
 
     @property
     def shown_value(self) -> str:

@@ -1,19 +1,37 @@
 """Rules: which series, when it fires, when it clears."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
-from monitoring.alerts.evaluator import RuleSpec
+from monitoring.alerts import words
+from monitoring.alerts.baselines import Side
+from monitoring.alerts.conditions import Kind, RuleSpec
 from monitoring.alerts.machine import NoData, Severity, Terms
-from monitoring.alerts.series import SelectorError, format_value, parse_selector, unit_of
+from monitoring.alerts.series import Selector, SelectorError, parse_selector, unit_of
 from monitoring.alerts.windows import Aggregate
 
 # Not sampled by a reader: seconds since a host's newest sample, judged by the worker, since a dead collector can't.
 SAMPLE_AGE = "sample_age_s"
-DAY_S = 24 * 3600
+HOUR_S, DAY_S = 3600, 24 * 3600
+KINDS = [
+    (Kind.THRESHOLD.value, "threshold: a value, or an aggregate of a window"),
+    (Kind.RATE.value, "rate of change: how fast it rises or falls"),
+    (Kind.DEVIATION.value, "deviation: unlike its own past"),
+    (Kind.FORECAST.value, "forecast: a limit will be reached"),
+    (Kind.NO_DATA.value, "no data: samples stay away"),
+    (Kind.COMPOSITE.value, "composite: all or any of other rules hold"),
+]
+# Least and most seconds of a window.
+WINDOWS_S = {
+    Kind.THRESHOLD: (1, HOUR_S),
+    Kind.RATE: (10, DAY_S),
+    Kind.DEVIATION: (60, HOUR_S),
+    Kind.FORECAST: (600, 7 * DAY_S),
+}
 SEVERITIES = [(each.value, each.name.lower()) for each in Severity]
 
 
@@ -33,15 +51,21 @@ def _seconds(
 
 
 class Rule(models.Model):
-    """A condition on every series that `series` selects."""
+    """A condition on every series that `series` selects, or (a composite) on other rules of the same host.
+
+    One that is switched off raises no alerts; composites that name it judge it all the same."""
 
     name = models.CharField(max_length=100, unique=True)
     key = models.CharField(
         max_length=30, unique=True, null=True, blank=True, editable=False
     )  # of a default rule
     enabled = models.BooleanField(default=True)
+    kind = models.CharField(
+        "condition", max_length=10, choices=KINDS, default=Kind.THRESHOLD.value, help_text="What is compared"
+    )
     series = models.CharField(
         max_length=300,
+        blank=True,
         help_text='Name of a series, with labels where only some are meant: disk_used_percent{mount=~"/data.*"}',
     )
     aggregate = models.CharField(
@@ -51,7 +75,11 @@ class Rule(models.Model):
         help_text="What is compared: last, mean, min or max of the window, or its share of the divisor in per cent",
     )
     window_s = _seconds(
-        "window (s)", 10, "Seconds of the window; 80 % of its samples have to be there", least=1, most=3600
+        "window (s)",
+        10,
+        "Seconds of the window; 80 % of its samples have to be there",
+        least=1,
+        most=7 * DAY_S,
     )
     divisor = models.CharField(
         max_length=200,
@@ -63,6 +91,36 @@ class Rule(models.Model):
         validators=[MinValueValidator(0)],
         help_text="For a share: least sum of the divisor in the window",
     )
+    per_s = models.PositiveIntegerField(
+        "per",
+        default=60,
+        choices=[(1, "second"), (60, "minute"), (3600, "hour")],
+        help_text="The change in so much time",
+    )
+    either = models.BooleanField("either side", default=False, help_text="Above or below what is usual")
+    past_h = models.PositiveSmallIntegerField(
+        "past (h)",
+        default=24,
+        validators=[MinValueValidator(1), MaxValueValidator(168)],
+        help_text="Hours of its own past that say what is usual; an hour has to be there",
+    )
+    load = models.CharField(
+        max_length=200,
+        blank=True,
+        help_text="The metric that tells busy from idle, e.g. gateway_running; empty: no difference",
+    )
+    busy_at = models.FloatField("busy from", null=True, blank=True, help_text="Busy is from this load on")
+    least = models.FloatField(
+        "least difference",
+        default=0,
+        validators=[MinValueValidator(0)],
+        help_text="Nearer to the usual than this doesn't count, in the unit of the series",
+    )
+    limit = models.FloatField(null=True, blank=True, help_text="The value that must not be reached, e.g. 100")
+    members = models.ManyToManyField(
+        "self", symmetrical=False, blank=True, help_text="The rules that it joins"
+    )
+    all_of = models.BooleanField("all of them", default=True, help_text="Off: any of them is enough")
     above = models.BooleanField("fires above", default=True, help_text="Off: it fires below")
     fire_at = models.FloatField(help_text="It fires when this value is reached")
     clear_at = models.FloatField(
@@ -104,71 +162,133 @@ class Rule(models.Model):
         return self.name
 
     def clean(self) -> None:
-        """Errors by field: the selector, the side of clear_at and critical_at, the divisor."""
+        """Errors by field; of a composite's members its form."""
         errors: dict[str, str] = {}
+        kind = Kind(self.kind) if self.kind in list(Kind) else Kind.THRESHOLD
+        if kind is not Kind.COMPOSITE:
+            errors |= self._errors_of_series(kind)
+        if kind in WINDOWS_S and self.window_s is not None:
+            low, high = WINDOWS_S[kind]
+            if not low <= self.window_s <= high:
+                errors["window_s"] = f"Of this condition it has {low} to {high} seconds."
+        if kind not in (Kind.COMPOSITE, Kind.NO_DATA):
+            errors |= self._errors_of_thresholds()
+        if kind is Kind.FORECAST and self.limit is None:
+            errors["limit"] = "A forecast needs the value that is to be foreseen."
+        if kind is Kind.FORECAST and self.fire_at is not None and self.fire_at <= 0:
+            errors["fire_at"] = "Give the hours ahead that are to be foreseen, more than 0."
+        if kind is Kind.DEVIATION and self.load and self.busy_at is None:
+            errors["busy_at"] = "Give the load from which on it is busy, or no load."
+        if errors:
+            raise ValidationError(errors)
+
+    def _errors_of_series(self, kind: Kind) -> dict[str, str]:
+        errors = {}
         try:
             parse_selector(self.series)
         except SelectorError as error:
             errors["series"] = str(error)
-        if self.fire_at is not None and self.clear_at is not None:
-            if self.above and self.clear_at >= self.fire_at:
-                errors["clear_at"] = (
-                    f"A rule that fires above {self.fire_at:g} has to clear below it: give less."
-                )
-            if not self.above and self.clear_at <= self.fire_at:
-                errors["clear_at"] = (
-                    f"A rule that fires below {self.fire_at:g} has to clear above it: give more."
-                )
-        if self.fire_at is not None and self.critical_at is not None:
-            beyond = self.critical_at - self.fire_at if self.above else self.fire_at - self.critical_at
+        if self.series == SAMPLE_AGE and kind is not Kind.THRESHOLD:
+            errors["series"] = "The age of the newest sample goes with a threshold only."
+        share = kind is Kind.THRESHOLD and self.aggregate == Aggregate.SHARE
+        if share and not self.divisor:
+            errors["divisor"] = "A share needs the metric that it is a share of."
+        if kind is Kind.THRESHOLD and not share and self.divisor:
+            errors["divisor"] = "Only a share has a divisor: clear it, or choose 'share'."
+        for name, text in (("divisor", self.divisor if share else ""), ("load", self.load)):
+            try:
+                if text:
+                    parse_selector(text)
+            except SelectorError as error:
+                errors[name] = str(error)
+        return errors
+
+    def _errors_of_thresholds(self) -> dict[str, str]:
+        errors = {}
+        fire, clear, critical = self.fire_at, self.clear_at, self.critical_at
+        if fire is not None and clear is not None:
+            if self.higher_is_worse and clear >= fire:
+                errors["clear_at"] = f"A rule that fires above {fire:g} has to clear below it: give less."
+            if not self.higher_is_worse and clear <= fire:
+                errors["clear_at"] = f"A rule that fires below {fire:g} has to clear above it: give more."
+        if fire is not None and critical is not None:
+            beyond = critical - fire if self.higher_is_worse else fire - critical
             if beyond < 0:
                 errors["critical_at"] = "It is reached before 'fire at': give a value beyond that."
-        if self.aggregate == Aggregate.SHARE and not self.divisor:
-            errors["divisor"] = "A share needs the metric that it is a share of."
-        if self.aggregate != Aggregate.SHARE and self.divisor:
-            errors["divisor"] = "Only a share has a divisor: clear it, or choose 'share'."
-        if errors:
-            raise ValidationError(errors)
+        return errors
 
     @property
     def metric(self) -> str:
-        return parse_selector(self.series).metric
+        return parse_selector(self.series).metric if self.series else ""
+
+    @property
+    def higher_is_worse(self) -> bool:
+        """Of what is compared: a deviation counts away from the usual, a forecast in hours that are left."""
+        if self.kind in (Kind.THRESHOLD, Kind.RATE):
+            return self.above
+        return self.kind != Kind.FORECAST
 
     @property
     def unit(self) -> str:
+        """Of what is compared."""
+        if self.kind == Kind.RATE:
+            return f"{unit_of(self.metric)}/{words.PER[self.per_s]}"
+        if self.kind == Kind.DEVIATION:
+            return "σ"
+        if self.kind == Kind.FORECAST:
+            return "h"
+        if self.kind == Kind.COMPOSITE:
+            return f"of {len(self.members.all())}" if self.pk else ""
         return "%" if self.aggregate == Aggregate.SHARE else unit_of(self.metric)
 
-    def spec(self) -> RuleSpec:
-        """What the evaluator needs."""
+    def spec(self, members: Sequence[int] | None = None) -> RuleSpec:
+        """What the evaluator needs. `members` in place of the stored ones: of a composite that is not stored yet."""
+        kind = Kind(self.kind)
+        if kind is Kind.COMPOSITE and members is None:
+            members = [each.pk for each in self.members.all()]
+        members = members if kind is Kind.COMPOSITE and members else ()
+        fire_at, clear_at, no_data = self.fire_at, self.clear_at, NoData(self.no_data)
+        if kind is Kind.COMPOSITE:
+            fire_at = clear_at = float(max(len(members), 1) if self.all_of else 1)
+            no_data = NoData.KEEP_LAST
+        elif kind is Kind.NO_DATA:
+            fire_at, clear_at, no_data = 1.0, 1.0, NoData.FIRE
+        compares = kind not in (Kind.COMPOSITE, Kind.NO_DATA)
+        side = Side.EITHER if self.either else Side.ABOVE if self.above else Side.BELOW
+        share = kind is Kind.THRESHOLD and self.aggregate == Aggregate.SHARE
         return RuleSpec(
-            id=self.pk,
-            selector=parse_selector(self.series),
+            id=self.pk or 0,
+            selector=parse_selector(self.series) if self.series else Selector("none"),
             terms=Terms(
-                fire_at=self.fire_at,
-                clear_at=self.clear_at,
-                above=self.above,
-                critical_at=self.critical_at,
+                fire_at=fire_at,
+                clear_at=clear_at,
+                above=self.higher_is_worse,
+                critical_at=self.critical_at if compares else None,
                 severity=Severity(self.severity),
-                for_s=self.for_s,
+                for_s=0 if kind is Kind.NO_DATA else self.for_s,
                 keep_firing_for_s=self.keep_firing_for_s,
-                no_data=NoData(self.no_data),
+                no_data=no_data,
                 no_data_for_s=self.no_data_for_s,
             ),
+            kind=kind,
             aggregate=Aggregate(self.aggregate),
             window_s=self.window_s,
-            divisor=self.divisor,
+            companion=self.divisor if share else self.load if kind is Kind.DEVIATION else "",
             min_count=self.min_count,
+            per_s=self.per_s,
+            side=side,
+            past_s=self.past_h * HOUR_S,
+            busy_at=self.busy_at,
+            least=self.least,
+            limit=self.limit or 0.0,
+            members=tuple(members),
+            all_of=self.all_of,
+            part=not self.enabled,
         )
 
     def condition(self) -> str:
         """In words: `mean of 60 s at least 95 %, for 120 s`."""
-        what = {
-            Aggregate.LAST: "last value",
-            Aggregate.SHARE: f"share of {self.divisor} in {self.window_s} s",
-        }.get(Aggregate(self.aggregate), f"{self.aggregate} of {self.window_s} s")
-        side = "at least" if self.above else "at most"
-        lasting = f", for {self.for_s} s" if self.for_s else ""
-        return f"{what} {side} {format_value(self.fire_at, self.unit)}{lasting}"
+        return words.condition(self)
 
 
 class RulesRevision(models.Model):

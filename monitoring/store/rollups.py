@@ -60,6 +60,14 @@ class Buckets:
             np.fmin.reduce(grouped(self.low), 1), mean, np.fmax.reduce(grouped(self.high), 1), total
         )
 
+    def newest(self) -> int:
+        """Position of the last bucket that holds something; -1: none does."""
+        known = np.flatnonzero(self.count)
+        return int(known[-1]) if len(known) else -1
+
+    def since(self, position: int) -> "Buckets":
+        return Buckets(self.low[position:], self.mean[position:], self.high[position:], self.count[position:])
+
     def put(self, position: int, other: "Buckets") -> None:
         """Write the non-empty buckets of `other` from `position` on."""
         part = slice(position, position + len(other))

@@ -26,13 +26,13 @@ def other(browser: Browser, product: Product) -> Iterator[Page]:
 
 
 def set_memory_rule(page: Page, product: Product, **values: str) -> None:
-    """In the admin, as a person does."""
+    """On its page, as a person does."""
     page.goto(f"{product.web_url}/alerts/rules/")
     page.get_by_role("region", name="Rules").get_by_role("link", name="Memory", exact=True).click()
     for name, value in values.items():
         page.fill(f"#id_{name}", value)
-    page.locator("[name=_save]").click()
-    page.wait_for_url(re.compile(r"/rule/(\?.*)?$"))
+    page.get_by_role("button", name="Save the rule").click()
+    page.wait_for_url(re.compile(r"/rules/$"))
 
 
 def test_an_alert_fires_is_acknowledged_and_resolves_before_two_people(
@@ -79,7 +79,15 @@ def test_an_alert_fires_is_acknowledged_and_resolves_before_two_people(
 
 @pytest.mark.parametrize("width", [360, 1440])
 @pytest.mark.parametrize(
-    "path", ["/alerts/?state=all", "/alerts/1/", "/alerts/silences/?alert=1", "/alerts/rules/"]
+    "path",
+    [
+        "/alerts/?state=all",
+        "/alerts/1/",
+        "/alerts/silences/?alert=1",
+        "/alerts/rules/",
+        "/alerts/rules/1/",
+        "/alerts/rules/import/",
+    ],
 )
 def test_no_page_is_wider_than_the_window(page: Page, product: Product, width: int, path: str) -> None:
     page.set_viewport_size({"width": width, "height": 800})

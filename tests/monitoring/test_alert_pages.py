@@ -9,8 +9,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from monitoring.alerts import services
-from monitoring.models import Alert, Delivery, Rule, Silence
+from monitoring.alerts import selectors, services
+from monitoring.models import Alert, Delivery, Silence
 from monitoring.services import SampleWriter
 from tests.monitoring.alerting import HOST, T0, Bench, make_rule
 
@@ -60,7 +60,14 @@ def make_alerts(n: int, **values: Any) -> None:
 
 def test_nobody_sees_or_changes_an_alert_without_a_login(client: Client, alert: Alert) -> None:
     for name, args in (
-        *(("alerts", []), ("alert-strip", []), ("silences", []), ("silence-fits", []), ("alert-rules", [])),
+        *(
+            ("alerts", []),
+            ("alert-statistics", []),
+            ("alert-strip", []),
+            ("silences", []),
+            ("silence-fits", []),
+            ("alert-rules", []),
+        ),
         ("alert", [alert.pk]),
     ):
         assert client.get(reverse(name, args=args))["Location"].startswith("/login/"), name
@@ -84,7 +91,8 @@ def test_the_list_shows_open_ones_by_severity_and_asks_little(
     person: Client, django_assert_num_queries: Any
 ) -> None:
     make_alerts(40)
-    with django_assert_num_queries(5):  # session, user, open ones (strip, badge), count, page
+    # session, user, open ones (strip, badge), count, page, names of rules and hosts to filter by
+    with django_assert_num_queries(7):
         answer = person.get("/alerts/")
     page = answer.content.decode()
     assert answer.status_code == 200
@@ -116,6 +124,78 @@ def test_filters_choose_and_a_wrong_one_is_said(person: Client) -> None:
     wrong = person.get("/alerts/?state=broken&severity=9").content.decode()
     assert "broken is not one of the available choices" in wrong
     assert "9 is not one of the available choices" in wrong
+
+
+def test_the_list_is_narrowed_by_rule_host_time_and_text(person: Client) -> None:
+    make_alerts(4)
+    make_alerts(
+        2,
+        rule_name="Disk & more",
+        host="nas",
+        series="disk_used_percent{mount=/data}",
+        fingerprint="d",
+        resolved_at=timezone.now(),
+    )
+    Alert.objects.filter(rule_name="Heat").update(fired_at=timezone.now() - timedelta(days=3))
+
+    def n(**asked: str) -> int:
+        return person.get("/alerts/", {"state": "all", **asked}).content.decode().count("<tr>") - 1
+
+    assert [n(), n(rule="heat"), n(host="NAS"), n(fired="86400"), n(fired="604800")] == [6, 4, 2, 2, 6]
+    assert [n(text="mount=/data"), n(text="HEAT"), n(text="nothing like it")] == [2, 4, -1]
+    page = person.get("/alerts/", {"rule": "Disk & more", "state": "all"}).content.decode()
+    assert 'value="Disk &amp; more"' in page  # kept in its field
+    make_alerts(40, rule_name="Many", resolved_at=timezone.now(), fingerprint="m")
+    page = person.get("/alerts/", {"rule": "Many", "state": "resolved"}).content.decode()
+    assert "?rule=Many&amp;state=resolved&amp;page=2" in page
+
+
+def test_several_are_acknowledged_at_once(person: Client) -> None:
+    make_alerts(4)
+    first, second, third, fourth = Alert.objects.order_by("pk")
+    Alert.objects.filter(pk=third.pk).update(resolved_at=timezone.now())
+    chosen = [first.pk, second.pk]
+    for sent, said in (
+        ({"ids": chosen, "note": " "}, "Say what you found"),
+        ({"note": "on it"}, "Choose the alerts first"),
+        ({"ids": [third.pk], "note": "on it"}, "That is no open alert"),
+        ({"ids": ["x"], "note": "kept text"}, "kept text"),
+    ):
+        assert said in person.post("/alerts/acknowledge/", sent).content.decode()
+    assert not Alert.objects.exclude(acknowledged_at=None).exists()
+    again = person.post("/alerts/acknowledge/", {"ids": [second.pk], "note": ""}).content.decode()
+    assert again.count("checked") == 1
+    assert 'hx-get="/alerts/"' in again  # the list, not this address, is what is fetched anew
+    page = person.post("/alerts/acknowledge/", {"ids": chosen, "note": "on it"}, follow=True).content.decode()
+    assert "2 alerts acknowledged" in page
+    assert set(Alert.objects.filter(acknowledged_by="anna")) == {first, second}
+    assert first.entries.get().text == "on it"
+    assert f'id="choose-{fourth.pk}"' in page
+    assert f'id="choose-{first.pk}"' not in page
+
+
+def test_statistics_count_and_time_what_fired(person: Client) -> None:
+    assert "No alert fired in that time" in person.get("/alerts/statistics/").content.decode()
+    now = timezone.now()
+    make_alerts(3)
+    make_alerts(1, rule_name="Disk", fired_at=now - timedelta(days=20), fingerprint="d")
+    one, two = Alert.objects.filter(rule_name="Heat").order_by("pk")[:2]
+    for alert, minutes in ((one, 5), (two, 15)):
+        Alert.objects.filter(pk=alert.pk).update(fired_at=now - timedelta(hours=2))
+        at = now - timedelta(hours=2) + timedelta(minutes=minutes)
+        alert.entries.create(at=at, kind="acknowledged")
+        alert.entries.create(at=at + timedelta(minutes=9), kind="acknowledged")  # the first one counts
+    Alert.objects.filter(pk=one.pk).update(resolved_at=now - timedelta(hours=1))
+    found = selectors.alert_statistics(now, 7)
+    assert (found.n, found.n_open, found.n_acknowledged, found.n_resolved) == (3, 2, 2, 1)
+    assert (found.acknowledged_after_s, found.resolved_after_s) == (600, 3600)
+    assert found.by_severity == [("critical", 1), ("warning", 1), ("info", 1)]
+    assert [(each.name, each.n, each.n_acknowledged) for each in found.noisiest] == [("Heat", 3, 2)]
+    page = person.get("/alerts/statistics/?days=30").content.decode()
+    assert "Disk" in page
+    assert "10 min" in page
+    assert "unknown" in page
+    assert person.get("/alerts/statistics/?days=x").status_code == 200
 
 
 def test_with_no_alert_the_list_says_so(person: Client) -> None:
@@ -267,103 +347,9 @@ def test_matchers_are_tried_while_they_are_typed(person: Client, alert: Alert) -
     assert "is no matcher" in person.get("/alerts/silences/fits/?matchers=Heat").content.decode()
 
 
-def test_the_rules_are_listed_with_what_is_not_ok(person: Client, alert: Alert) -> None:
-    page = person.get("/alerts/rules/").content.decode()
-    assert "1 firing" in page
-    assert "mean of 10 s at least 90 %, for 60 s" in page
-    assert "/admin/" not in page
-
-
 @pytest.fixture
 def admin(admin_client: Client) -> Client:
-    services.keep_default_rules()
     return admin_client
-
-
-def form_of(rule: Rule, **values: Any) -> dict[str, Any]:
-    names = (
-        *(
-            "name",
-            "enabled",
-            "severity",
-            "advice",
-            "series",
-            "aggregate",
-            "window_s",
-            "divisor",
-            "min_count",
-            "above",
-        ),
-        *("fire_at", "clear_at", "critical_at", "for_s", "keep_firing_for_s", "no_data", "no_data_for_s"),
-        *("cooldown_s", "repeat_s"),
-    )
-    form = {name: getattr(rule, name) for name in names} | values
-    return {
-        name: "on" if value is True else value
-        for name, value in form.items()
-        if value is not None and value is not False
-    }
-
-
-def test_a_rule_is_edited_in_the_admin(admin: Client) -> None:
-    rule = Rule.objects.get(key="memory")
-    path = reverse("admin:monitoring_rule_change", args=[rule.pk])
-    assert admin.get(path).status_code == 200
-    assert admin.post(path, form_of(rule, fire_at=70, clear_at=60)).status_code == 302
-    rule.refresh_from_db()
-    assert (rule.fire_at, rule.set_by, rule.note) == (70, "person", "set by admin")
-    services.keep_default_rules()
-    rule.refresh_from_db()
-    assert rule.fire_at == 70
-
-
-@pytest.mark.parametrize(
-    ("values", "field", "said"),
-    [
-        ({"clear_at": 95}, "clear_at", "has to clear below it"),
-        ({"above": False, "clear_at": 85}, "clear_at", "has to clear above it"),
-        ({"critical_at": 80}, "critical_at", "beyond that"),
-        ({"series": "Memory used"}, "series", "is no name of a series"),
-        ({"series": "memory_used_percent{host=~[}"}, "series", "is no regular expression"),
-        ({"divisor": "memory_total_bytes"}, "divisor", "Only a share"),
-        ({"aggregate": "share"}, "divisor", "A share needs"),
-        ({"window_s": 0}, "window_s", "greater than or equal to 1"),
-        ({"for_s": -1}, "for_s", "greater than or equal to 0"),
-        ({"fire_at": "much"}, "fire_at", "Enter a number"),
-    ],
-)
-def test_a_wrong_rule_is_said_beside_its_field(
-    admin: Client, values: dict[str, Any], field: str, said: str
-) -> None:
-    rule = Rule.objects.get(key="memory")
-    answer = admin.post(reverse("admin:monitoring_rule_change", args=[rule.pk]), form_of(rule, **values))
-    assert answer.status_code == 200
-    assert said in " ".join(answer.context["adminform"].form.errors[field])
-
-
-def test_a_rule_on_a_series_that_nobody_knows_gets_a_hint(admin: Client) -> None:
-    SampleWriter(HOST, 168).write(T0, {"memory_used_percent": 1.0, "load1": 1.0})
-    new = Rule(name="Mine", series="memory_use_percent", fire_at=90, clear_at=80)
-    answer = admin.post(reverse("admin:monitoring_rule_add"), form_of(new), follow=True)
-    text = answer.content.decode()
-    assert Rule.objects.get(name="Mine").set_by == "person"
-    assert "No stored series fits" in text
-    assert "memory_used_percent" in text
-
-
-def test_default_rules_are_switched_off_and_not_deleted(admin: Client) -> None:
-    rule, own = Rule.objects.get(key="cpu"), make_rule()
-    assert (
-        admin.post(reverse("admin:monitoring_rule_delete", args=[rule.pk]), {"post": "yes"}).status_code
-        == 403
-    )
-    chosen = {"action": "delete_selected", "_selected_action": [rule.pk, own.pk], "post": "yes"}
-    admin.post(reverse("admin:monitoring_rule_changelist"), chosen)
-    assert Rule.objects.filter(key="cpu").exists()
-    assert (
-        admin.post(reverse("admin:monitoring_rule_delete", args=[own.pk]), {"post": "yes"}).status_code == 302
-    )
-    assert not Rule.objects.filter(pk=own.pk).exists()
 
 
 def test_deliveries_are_looked_at_in_the_admin(admin: Client, alert: Alert) -> None:
