@@ -93,16 +93,16 @@ def state_of(sample: dict[str, Any], alert_names: list[str]) -> dict[str, Any]:
 
     vram, power = each("gpu_memory_total_bytes"), each("gpu_power_w")
     heat = each("gpu_temperature_celsius") or each("temperature_celsius")
-    tokens_per_s, watts = values.get("gateway_tokens_per_s"), sum(power) if power else None
+    joules_per_token = values.get("gpu_joules_per_token")
     state = {
         "cpu": values.get("cpu_percent"),
         "memory": values.get("memory_used_percent"),
         "gpu": max(each("gpu_util_percent"), default=None),
         "vram": 100 * sum(each("gpu_memory_used_bytes")) / sum(vram) if vram and sum(vram) else None,
         "temperature": max(heat, default=None),
-        "power": watts,
-        "tokens_per_s": tokens_per_s,
-        "tokens_per_joule": tokens_per_s / watts if tokens_per_s is not None and watts else None,
+        "power": sum(power) if power else None,
+        "tokens_per_s": values.get("gateway_tokens_per_s"),
+        "tokens_per_joule": 1 / joules_per_token if joules_per_token else None,  # of the last minute
         "alerts": float(len(alert_names)),
     }
     rounded = {key: None if value is None else round(value, SENSORS[key][3]) for key, value in state.items()}
