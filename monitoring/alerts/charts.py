@@ -102,7 +102,8 @@ def preview_chart(found: Preview, rule: Rule, spec: RuleSpec) -> dict[str, Any]:
             rows.append(("y2", line.plain))
         data += [_trace(found, line.series, values, axis, look) for axis, values in rows]
     terms = spec.terms
-    shapes = [_shade(each, found.end) for line in found.lines[:MOST_LINES] for each in line.firings]
+    n = sum(bool(line.firings) for line in found.lines[:MOST_LINES])
+    shapes = [_shade(each, found.end, n) for line in found.lines[:MOST_LINES] for each in line.firings]
     if compares:
         shapes += [across(terms.fire_at, "--crit", "solid"), across(terms.clear_at, "--ok", "dash")]
         if terms.critical_at is not None:
@@ -142,7 +143,8 @@ def _trace(found: Preview, name: str, values: Floats, axis: str, look: dict[str,
     }
 
 
-def _shade(firing: Firing, end: int) -> dict[str, Any]:
+def _shade(firing: Firing, end: int, n_series: int) -> dict[str, Any]:
+    """The more series fire, the fainter: shades lie over one another."""
     until = firing.end if firing.end is not None else end
     return {
         "type": "rect",
@@ -152,7 +154,7 @@ def _shade(firing: Firing, end: int) -> dict[str, Any]:
         "y0": 0,
         "y1": 1,
         "fillcolor": "--crit" if firing.critical else "--warn",
-        "opacity": 0.2,
+        "opacity": 0.2 / max(n_series, 1) ** 0.5,
         "line": {"width": 0},
         "layer": "below",
     }
