@@ -229,7 +229,8 @@ def test_rounding_keeps_five_digits_and_unknown_unknown(values: np.ndarray) -> N
         assert (kept is None) == bool(np.isnan(value))
         if kept is not None:
             assert kept == pytest.approx(value, rel=5.1e-5)
-            assert json.loads(json.dumps(kept)) == kept
+            if abs(value) > 1e-9:
+                assert repr(kept) == repr(float(f"{kept:.5g}"))  # short in JSON
 
 
 @pytest.mark.django_db
