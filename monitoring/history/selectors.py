@@ -156,7 +156,10 @@ def rounded(values: Floats, digits: int = 5) -> list[float | None]:
     with np.errstate(divide="ignore", invalid="ignore"):
         power = np.where(size > 0, np.floor(np.log10(size)), 0)
         shift = np.clip(digits - 1 - np.nan_to_num(power), -300, 300)
-        up, down = 10.0 ** np.maximum(shift, 0), 10.0 ** np.maximum(-shift, 0)  # whole powers: no digits of rounding
+        up, down = (
+            10.0 ** np.maximum(shift, 0),
+            10.0 ** np.maximum(-shift, 0),
+        )  # whole powers: no digits of rounding
         found = np.rint(values * up / down) * down / up
         found = np.where(np.isfinite(found), found, values)
     known = np.isfinite(values).tolist()

@@ -29,7 +29,9 @@ class Buckets:
     def of(cls, values: Floats, factor: int = 1) -> "Buckets":
         """Every `factor` neighbouring values as one bucket; the last may hold fewer."""
         if factor == 1:
-            return cls(values, values, values, np.isfinite(values).astype(np.float64))  # to read, not to add to
+            return cls(
+                values, values, values, np.isfinite(values).astype(np.float64)
+            )  # to read, not to add to
         n = -(-len(values) // factor)
         if n * factor != len(values):
             values = np.concatenate([values, np.full(n * factor - len(values), np.nan)])

@@ -187,6 +187,7 @@ def test_a_line_is_called_by_what_tells_it_from_its_neighbours() -> None:
 def test_no_two_lines_of_a_chart_are_called_alike() -> None:
     from aicleaner_site.live_page import METRICS
 
+    assert group_of("gpu_joules_per_token").unit == "J"
     charts: dict[Any, list[str]] = {}
     for metric in {
         *METRICS,
