@@ -282,7 +282,7 @@ def month(db: None, rows_of_a_month: dict[str, Rows]) -> None:
     ("query", "tier", "step", "said"),
     [
         ("range=5m", 1, 1, "Every second."),
-        ("range=1h", 1, 7, "A point is 7 s of 1 s samples."),
+        ("range=1h", 1, 6, "A point is 6 s of 1 s samples."),
         ("range=6h", 10, 40, "A point is 40 s, from means of 10 s."),
         ("range=24h", 60, 120, "A point is 2 min, from means of 1 min."),
         ("range=30d", 3600, 3600, "A point is a mean of 1 h."),
