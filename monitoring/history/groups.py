@@ -16,9 +16,13 @@ CHARTS = (
     ("GPU clocks held back", ("gpu_held_*_percent",)),
     ("Tokens", ("gateway_tokens_per_s", "gateway_prompt_tokens_per_s")),
     ("Time to first token", ("gateway_ttft_*_ms",)),
+    ("Whole answers", ("gateway_total_*_ms",)),
+    ("GPU energy per token", ("gpu_joules_per_token", "gpu_joules_per_token_error")),
     ("Requests", ("gateway_requests_per_s", "gateway_errors_per_s")),
     ("Requests in flight", ("gateway_running", "gateway_queued")),
     ("Models in memory", ("engine_memory_bytes", "engine_vram_bytes")),
+    ("Memory of each model", ("model_memory_bytes", "model_vram_bytes", "model_process_memory_bytes")),
+    ("Models on the CPU", ("engine_cpu_share_percent", "model_cpu_share_percent")),
     ("Memory", ("memory_*_bytes", "swap_used_bytes", "swap_total_bytes")),
     ("Swap traffic", ("swap_*_bytes_per_s",)),
     ("CPU cores", ("cpu_core_percent",)),
@@ -44,12 +48,8 @@ _WORDS = {
     "swap_total_bytes": "swap total",
     "temperature_celsius": "sensor",
 }
-_NAMED_BY_THEMSELVES = (
-    "mount",
-    "device",
-    "interface",
-    "sensor",
-)  # labels whose values need no word before them
+# Labels whose values need no word before them.
+_NAMED_BY_THEMSELVES = ("mount", "device", "interface", "sensor", "model")
 _LAST = len(CHARTS)
 _ENDINGS = ("_bytes_per_s", "_per_s", "_percent", "_celsius", "_bytes", "_ms", "_mhz", "_w", "_total")
 
@@ -64,6 +64,8 @@ class Group:
 
 
 def unit(metric: str) -> str:
+    if metric.startswith("gpu_joules_per_token"):
+        return "J"
     return "tokens/s" if metric.endswith("tokens_per_s") else unit_of(metric)
 
 

@@ -15,7 +15,7 @@ from monitoring.history.groups import Group, group_of, labels_in, rank, words_of
 from monitoring.history.parameters import COMPARISONS, Catalogue, View
 from monitoring.history.summary import Summary, summarize
 from monitoring.models import Alert, Event, Series
-from monitoring.selectors import POINTS, pick_tier, read
+from monitoring.selectors import POINTS, merged_buckets, pick_tier, read
 from monitoring.store.packing import Floats, is_counter
 from monitoring.store.rollups import RAW_S, Buckets
 
@@ -61,7 +61,7 @@ def stretch(view: View, now: float, *, earlier_s: int = 0, points: int = POINTS)
     """The lines of the view, or of the same time `earlier_s` before; about `points` buckets each."""
     start, end = view.start - earlier_s, view.end - earlier_s
     tier = pick_tier(end - start, points=POINTS, age_s=now - start)
-    step = tier * max((end - start) // tier // points, 1)
+    step = tier * merged_buckets(end - start, tier, points)
     begin = start - start % step
     first = (start - start % tier - begin) // tier
     possible = min(end, now) - start
@@ -155,8 +155,13 @@ def rounded(values: Floats, digits: int = 5) -> list[float | None]:
     size = np.abs(values)
     with np.errstate(divide="ignore", invalid="ignore"):
         power = np.where(size > 0, np.floor(np.log10(size)), 0)
-        scale = 10.0 ** np.clip(digits - 1 - np.nan_to_num(power), -300, 300)
-        found = np.where(np.isfinite(values * scale), np.rint(values * scale) / scale, values)
+        shift = np.clip(digits - 1 - np.nan_to_num(power), -300, 300)
+        up, down = (
+            10.0 ** np.maximum(shift, 0),
+            10.0 ** np.maximum(-shift, 0),
+        )  # whole powers: no digits of rounding
+        found = np.rint(values * up / down) * down / up
+        found = np.where(np.isfinite(found), found, values)
     known = np.isfinite(values).tolist()
     return [value if ok else None for value, ok in zip(found.tolist(), known, strict=True)]
 

@@ -29,8 +29,9 @@ class Buckets:
     def of(cls, values: Floats, factor: int = 1) -> "Buckets":
         """Every `factor` neighbouring values as one bucket; the last may hold fewer."""
         if factor == 1:
-            values = values.astype(np.float64)
-            return cls(values, values.copy(), values.copy(), np.isfinite(values).astype(np.float64))
+            return cls(
+                values, values, values, np.isfinite(values).astype(np.float64)
+            )  # to read, not to add to
         n = -(-len(values) // factor)
         if n * factor != len(values):
             values = np.concatenate([values, np.full(n * factor - len(values), np.nan)])
@@ -50,7 +51,9 @@ class Buckets:
         missing = n * factor - len(self)
 
         def grouped(values: Floats, filled: float = np.nan) -> Floats:
-            return np.concatenate([values, np.full(missing, filled)]).reshape(n, factor)
+            if missing:
+                values = np.concatenate([values, np.full(missing, filled)])
+            return values.reshape(n, factor)
 
         count = grouped(self.count, 0)
         total = count.sum(1)

@@ -106,7 +106,7 @@ def test_the_page_begins_with_the_last_hour_of_this_machine(page: Page, product:
     assert titles[:2] == ["CPU%", "Memory used%"]
     assert "Tokenstokens/s" in titles
     expect(page.locator("[data-range='1h']")).to_have_attribute("aria-current", "true")
-    expect(page.locator("#resolution")).to_contain_text("A point is 7 s of 1 s samples.")
+    expect(page.locator("#resolution")).to_contain_text("A point is 6 s of 1 s samples.")
     start, end = window_of(page)
     assert end - start == 3600
     assert abs(end - time.time()) < 60

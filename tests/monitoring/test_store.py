@@ -267,6 +267,14 @@ def test_the_tier_is_kept_for_the_age_or_there_is_no_coarser_one(span_s: int, ag
     assert kept_s(tier, 168 * HOUR) >= age_s or tier == TIERS_S[-1]
 
 
+@given(st.integers(300, 366 * 86_400), st.sampled_from([100, 500, 5000]))
+def test_a_point_cuts_days_evenly_and_there_are_not_too_many(span_s: int, points: int) -> None:
+    tier = selectors.pick_tier(span_s, points)
+    step = tier * selectors.merged_buckets(span_s, tier, points)
+    assert 86_400 % step == 0
+    assert span_s / step < 2 * points or step == 86_400
+
+
 @given(st.integers(1, 20_000 * HOUR))
 def test_a_coarser_tier_is_never_kept_shorter(retention_s: int) -> None:
     kept = [kept_s(tier, retention_s) for tier in (RAW_S, *TIERS_S)]
