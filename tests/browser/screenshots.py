@@ -52,6 +52,10 @@ def main() -> None:
         page.click("#theme")
         benchmark(page, product)
         alert(page, product)
+        page.goto(f"{product.web_url}/history/?range=15min")
+        page.wait_for_selector(".js-plotly-plot .lines", state="attached")
+        page.wait_for_timeout(2000)
+        shoot(page, FOLDER / "history.png")
         page.set_viewport_size({"width": 1440, "height": 1000})
         page.goto(f"{product.web_url}/tuning/profiles/")
         page.get_by_role("button", name="Activate").first.click()
@@ -75,10 +79,15 @@ def benchmark(page: Page, product: Product) -> None:
 def alert(page: Page, product: Product) -> None:
     """A real one: the memory rule asks for less than is in use."""
     page.goto(f"{product.web_url}/alerts/rules/")
-    page.get_by_role("region", name="Rules").get_by_role("link", name="Memory", exact=True).click()
+    page.get_by_role("link", name="Memory", exact=True).click()
     for name, value in {"fire_at": "2", "clear_at": "1", "for_s": "2", "window_s": "2"}.items():
         page.fill(f"#id_{name}", value)
-    page.locator("[name=_save]").click()
+    page.get_by_role("button", name="Preview").click()
+    page.wait_for_selector("#preview .js-plotly-plot", timeout=60_000)
+    page.wait_for_timeout(1500)
+    shoot(page, FOLDER / "rule.png")
+    page.get_by_role("button", name="Save the rule").click()
+    page.wait_for_url("**/alerts/rules/")
     page.goto(f"{product.web_url}/alerts/")
     page.locator("#alerts td a").first.click(timeout=120_000)
     page.wait_for_timeout(3000)
