@@ -52,7 +52,7 @@ def main() -> None:
         page.click("#theme")
         benchmark(page, product)
         alert(page, product)
-        page.goto(f"{product.web_url}/history/?range=15min")
+        page.goto(f"{product.web_url}/history/?range=15m")
         page.wait_for_selector(".js-plotly-plot .lines", state="attached")
         page.wait_for_timeout(2000)
         shoot(page, FOLDER / "history.png")
