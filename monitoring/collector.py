@@ -23,6 +23,7 @@ from monitoring.alerts.loop import AlertLoop
 from monitoring.derived import JoulesPerToken
 from monitoring.notable import changes
 from monitoring.readers import READERS, Reader, Roots
+from monitoring.readers.base import Values, label
 from monitoring.services import SampleWriter, record_event
 
 CHANNEL, LAST_KEY = "aicleaner:live", "aicleaner:live:last"
@@ -56,7 +57,7 @@ class Sampler:
                 state |= kept[1]
         values = {name: _finite(value) for name, value in values.items()}
         state |= _join_gpus(state)
-        _join_models(state)
+        values |= _join_models(state)
         values |= self._joules.of(at, values, state)
         state["missing"] = sorted(self._failed)
         started = [("collector", "collector started")] if self._state is None else []
@@ -220,8 +221,9 @@ def _join_gpus(state: dict[str, Any]) -> dict[str, Any]:
     return {"gpus": gpus, "gpu_reason": "" if gpus else "; ".join(reasons)}
 
 
-def _join_models(state: dict[str, Any]) -> None:
-    """GPU memory of each model's process, as the drivers tell it; None where one does not."""
+def _join_models(state: dict[str, Any]) -> Values:
+    """GPU memory of each model's process, as the drivers tell it; None where one does not. Returns what of each model was
+    left to the CPU on a machine that has GPUs; without them nothing else can be."""
     held: dict[int, list[int | None]] = {}
     for gpu in state["gpus"]:
         for process in gpu.get("processes") or ():
@@ -230,3 +232,8 @@ def _join_models(state: dict[str, Any]) -> None:
         found = held.get(model.get("pid"), [])
         known = [each for each in found if each is not None]
         model["process_vram_bytes"] = sum(known) if found and len(known) == len(found) else None
+    return {
+        f"model_spilled_percent{{model={label(model['name'])}}}": 100 * (1 - model["gpu_share"])
+        for model in state.get("models") or ()
+        if state["gpus"] and model.get("gpu_share") is not None
+    }

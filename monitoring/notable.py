@@ -3,6 +3,7 @@
 from typing import Any
 
 THRASH_S = 120.0
+MOVED = 0.01  # so much of a model on another place is told
 
 
 def changes(before: dict[str, Any] | None, after: dict[str, Any]) -> list[tuple[str, str]]:
@@ -37,6 +38,9 @@ def _models(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, st
         was, now = old[name].get("context_length"), new[name].get("context_length")
         if was != now:
             found.append(("model", f"{name} reloaded: context {was} to {now}"))
+        before_share, share = old[name].get("gpu_share"), new[name].get("gpu_share")
+        if before_share is not None and share is not None and abs(share - before_share) >= MOVED:
+            found.append(("model", f"{name}: {share:.0%} on the GPU, was {before_share:.0%}"))
     return found
 
 

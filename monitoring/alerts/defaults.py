@@ -102,6 +102,18 @@ def default_rules(thresholds: Thresholds) -> list[DefaultRule]:
             },
         ),
         DefaultRule(
+            "model_spilled",
+            {
+                "name": "Model spilled",
+                "series": "model_spilled_percent",
+                "fire_at": 1,
+                "clear_at": 0.5,
+                "for_s": 30,
+                "keep_firing_for_s": 30,
+                "advice": "A part of it runs on the CPU: a shorter context, a smaller KV cache type or fewer models make room.",
+            },
+        ),
+        DefaultRule(
             "response_time",
             {
                 "name": "Response time",

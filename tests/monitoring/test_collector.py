@@ -222,6 +222,11 @@ def engine(up: bool = True, url: str = "u", kind: str = "embedded") -> dict[str,
             {"engine": engine(), "models": [{"name": "a", "context_length": 8192}]},
             ["a reloaded: context 512 to 8192"],
         ),
+        (
+            {"engine": engine(), "models": [{"name": "a", "gpu_share": 1.0}]},
+            {"engine": engine(), "models": [{"name": "a", "gpu_share": 0.6}]},
+            ["a: 60% on the GPU, was 100%"],
+        ),
         # an engine that is away says nothing about its models
         (
             {"engine": engine(), "models": [{"name": "a"}]},

@@ -42,11 +42,20 @@ def test_what_is_not_known_is_not_given() -> None:
 
 def test_a_model_s_process_is_found_on_every_card() -> None:
     state: dict[str, Any] = {
-        "models": [{"pid": 7}, {"pid": 8}, {"pid": None}],
+        "models": [
+            {"name": "a:7b", "pid": 7, "gpu_share": 0.75},
+            {"name": "b", "pid": 8, "gpu_share": 1.0},
+            {"name": "c", "pid": None, "gpu_share": None},
+        ],
         "gpus": [
             {"processes": [{"pid": 7, "memory_bytes": 100}, {"pid": 8, "memory_bytes": None}]},
             {"processes": [{"pid": 7, "memory_bytes": 50}, {"pid": 8, "memory_bytes": 1}]},
         ],
     }
+    assert _join_models(state) == {
+        "model_spilled_percent{model=a:7b}": 25.0,
+        "model_spilled_percent{model=b}": 0.0,
+    }
+    assert _join_models({**state, "gpus": []}) == {}  # there is nowhere else to be
     _join_models(state)
     assert [each["process_vram_bytes"] for each in state["models"]] == [150, None, None]
