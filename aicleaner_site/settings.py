@@ -198,7 +198,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
-    "watch host": {"task": "monitoring.tasks.watch_host", "schedule": 5.0, "options": {"expires": 5}},
+    "watch host": {"task": "monitoring.tasks.watch_host", "schedule": 5.0, "options": {"expires": 20}},
     "export by OTLP": {
         "task": "monitoring.tasks.export_otlp",
         "schedule": OTLP_INTERVAL_S,

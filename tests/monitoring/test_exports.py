@@ -22,7 +22,7 @@ from pytest_django import Settings
 from inference.gateway.stats import BOUNDS_S, MAX_MODELS, Histograms, Stats
 from monitoring import tasks
 from monitoring.alerts.series import split_series
-from monitoring.collector import Sampler
+from monitoring.collector import LAST_KEY, Sampler
 from monitoring.exports import otlp, selectors
 from monitoring.exports.families import Distribution, Family, families_of, family_of
 from monitoring.exports.prometheus import prometheus_text
@@ -193,6 +193,8 @@ def test_a_receiver_that_refuses_is_said_and_nothing_raises(
 
 @pytest.mark.django_db
 def test_without_a_sample_there_is_nothing_to_export(valkey_url: str) -> None:
+    with redis.from_url(valkey_url) as valkey:
+        valkey.delete(LAST_KEY)
     assert selectors.current_families() is None
 
 
