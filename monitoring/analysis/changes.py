@@ -9,12 +9,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from monitoring.store.packing import Floats
 
 LEAST_SIDE = 12  # points on either side of a change
 LEAST_SHARE = 0.8
 LEAST_PAIRS = 18  # of 24 hours
+P_WORTH_PLACING = 0.05
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,33 @@ def shift_of(values: Floats) -> Shift | None:
     if n < max(2 * LEAST_SIDE, LEAST_SHARE * len(values)):
         return None
     known = values[places]
-    u = 2 * np.cumsum(_ranks(known)) - np.arange(1, n + 1) * (n + 1)
-    inner = np.abs(u[LEAST_SIDE - 1 : n - LEAST_SIDE])
-    split = int(np.argmax(inner)) + LEAST_SIDE
-    greatest = float(inner.max())
+    sizes = np.arange(LEAST_SIDE, n - LEAST_SIDE + 1)
+    u = np.abs(2 * np.cumsum(_ranks(known))[sizes - 1] - sizes * (n + 1))
+    greatest = float(u.max())
+    split = int(sizes[np.argmax(u)])
+    if _pettitt_p(greatest, n, 0.0) <= P_WORTH_PLACING:
+        split = _place(known, sizes)
     before, after = float(np.median(known[:split])), float(np.median(known[split:]))
-    residuals = np.concatenate([known[:split] - known[:split].mean(), known[split:] - known[split:].mean()])
+    residuals = np.concatenate([known[:split] - before, known[split:] - after])
     whole = float(residuals @ residuals)
     alike = float(residuals[1:] @ residuals[:-1]) / whole if whole > 0 else 0.0
-    alike = min(max(alike, 0.0), 0.95)
-    p = 2 * math.exp(-6 * greatest**2 / ((n**3 + n**2) * (1 + alike) / (1 - alike)))
-    return Shift(n, min(p, 1.0), int(places[split]), before, after)
+    p = _pettitt_p(greatest, n, min(max(alike, 0.0), 0.95))
+    return Shift(n, p, int(places[split]), before, after)
+
+
+def _pettitt_p(greatest: float, n: int, alike: float) -> float:
+    """`alike`: the lag-1 autocorrelation beside both levels."""
+    return min(2 * math.exp(-6 * greatest**2 / ((n**3 + n**2) * (1 + alike) / (1 - alike))), 1.0)
+
+
+def _place(values: Floats, sizes: npt.NDArray[np.intp]) -> int:
+    """Of the splits the one beside whose two medians least is left: the greatest |U| may lie beside the change, the more the
+    nearer it is to an end."""
+    left = [
+        np.abs(part - np.median(part)).sum() + np.abs(rest - np.median(rest)).sum()
+        for part, rest in ((values[:size], values[size:]) for size in sizes)
+    ]
+    return int(sizes[np.argmin(left)])
 
 
 def _ranks(values: Floats) -> Floats:

@@ -91,7 +91,7 @@ def heading_of(values: Floats, step_h: float, *, per_day: int = 0) -> Heading | 
     if n < 12 or known.sum() < LEAST_SHARE * n:
         return None
     bare = without_hours(values, per_day) if per_day else values
-    times: Floats = (np.flatnonzero(known) + 0.5 - n) * step_h  # hours before the end
+    times = (np.flatnonzero(known).astype(np.float64) + 0.5 - n) * step_h  # hours before the end
     heights = bare[known]
     if np.ptp(heights) == 0:
         return Heading(len(heights), 1.0, 0.0, 0.0, 0.0, float(heights[0]), 0.0, n * step_h, False)

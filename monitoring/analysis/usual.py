@@ -142,7 +142,7 @@ class Usual:
         population = self.populations.get(state)
         if population is None:
             return None
-        times: Floats = start + BUCKET_S * (np.flatnonzero(known) + 0.5)
+        times = start + BUCKET_S * (np.flatnonzero(known).astype(np.float64) + 0.5)
         expected = population.expected(times)
         away = means[known] - expected
         mean = float(away.mean())
