@@ -73,6 +73,10 @@ class Finding(models.Model):
         return f"{self.series} {self.sentence}"
 
     @property
+    def is_open(self) -> bool:
+        return self.ended_at is None
+
+    @property
     def group(self) -> Group:
         return GROUP_OF[Kind(self.kind)]
 

@@ -1,0 +1,91 @@
+"""What the analysis of series says where nothing is going on, how soon it finds what is, and what a run costs.
+
+Generated series of known truth (tests/monitoring/generated.py); then 100 series with 7 days in a database."""
+
+import resource
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import numpy as np
+
+from tests.bench import Row, quantile
+
+N_SERIES, WEEKS_OF_NOISE, N_SHIFTS = 100, 4, 40
+DAY = 86_400
+START = 1_800_000_000 - 1_800_000_000 % DAY
+
+
+def run() -> Iterator[Row]:
+    import django
+
+    django.setup()
+    yield from _false_alarms()
+    yield from _delays()
+    yield from _forecasts()
+    yield from _cost()
+
+
+def _false_alarms() -> Iterator[Row]:
+    from monitoring.analysis.usual import WEEK_S
+    from tests.monitoring.generated import STATIONARY, false_anomalies, false_of_studies
+
+    for name, make in STATIONARY.items():
+        n = 0
+        for seed in range(WEEKS_OF_NOISE):
+            values = make(np.random.default_rng(seed), 3 * WEEK_S)
+            n += false_anomalies(values[WEEK_S:]) + false_of_studies(values)
+        yield Row(f"false findings a series and week, {name}", n / WEEKS_OF_NOISE, "findings", 1)
+
+
+def _delays() -> Iterator[Row]:
+    from tests.monitoring.generated import SHIFTING, seconds_to_find
+
+    for name, make in SHIFTING.items():
+        took = list(seconds_to_find(make, np.random.default_rng(9), N_SHIFTS))
+        found = f"{sum(each <= 300 for each in took)} of {len(took)} within 300 s"
+        yield Row(f"a shift by a fifth, until it is found, p90, {name}", quantile(took, 0.9), "s", 300, found)
+
+
+def _forecasts() -> Iterator[Row]:
+    from monitoring.analysis.heading import arrival_at, heading_of
+
+    n, hours, missed = 200, np.arange(168.0), 0
+    for seed in range(n):
+        values = 60 + 0.1 * hours + np.random.default_rng(seed).normal(0, 1, 168)
+        found = heading_of(values, 1.0, per_day=24)
+        arrival = arrival_at(100.0, found) if found else None
+        truth = (40 - 16.8) / 0.1
+        missed += arrival is None or not arrival.soonest <= truth <= arrival.latest
+    yield Row("forecasts of a limit whose interval misses the truth", 100 * missed / n, "%", 10)
+
+
+def _cost() -> Iterator[Row]:
+    from django.core.management import call_command
+
+    from monitoring.analysis import services
+    from monitoring.models import Finding
+    from tests.bench.store import day
+    from tests.monitoring.stored import store_rolled
+
+    call_command("migrate", verbosity=0)
+    random = np.random.default_rng(7)
+    for number in range(N_SERIES):
+        values = np.concatenate([day(number % 5, random) for _ in range(7)])
+        store_rolled("bench", START, {f"s{number}_percent": values})
+    now = START + 7 * DAY
+    before, cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    services.look_at_series("bench", datetime.fromtimestamp(now, UTC))
+    cpu = time.process_time() - cpu
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    yield Row(f"a study of {N_SERIES} series with 7 days, once an hour", cpu, "CPU-s", 10)
+    yield Row("memory that it takes at most beyond what was there", grown, "MiB", 100)
+    took = []
+    for second in range(now + 60, now + 600, 60):
+        cpu = time.process_time()
+        services.look_at_series("bench", datetime.fromtimestamp(second, UTC))
+        took.append(time.process_time() - cpu)
+    yield Row(
+        f"a look at the newest minutes of {N_SERIES} series, once a minute", quantile(took, 0.5), "CPU-s", 0.3
+    )
+    yield Row("findings said of them", Finding.objects.filter(host="bench").count(), "findings")
