@@ -76,13 +76,9 @@ def _line(times: Floats, values: Floats, name: str, colour: str, **look: Any) ->
 
 def _band(times: Floats, low: Floats, high: Floats, name: str) -> list[Plot]:
     edge = {**_line(times, low, name, "--s2", width=0), "showlegend": False, "hoverinfo": "skip"}
-    filled = {
-        **_line(times, high, name, "--s2", width=0),
-        "fill": "tonexty",
-        "fillcolor": "--s2",
-        "opacity": 0.25,
-    }
-    return [edge, {**filled, "hoverinfo": "skip"}]
+    # Without a fillcolor Plotly takes half of the line's.
+    filled = {**_line(times, high, name, "--s2", width=0), "fill": "tonexty", "hoverinfo": "skip"}
+    return [edge, filled]
 
 
 def _unlike(finding: Finding, times: Floats, data: list[Plot], layout: Plot) -> None:

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from monitoring.alerts.conditions import Kind as Condition
-from monitoring.analysis import charts, selectors, services
+from monitoring.analysis import charts, selectors, services, words
 from monitoring.analysis.catalogue import LOAD
 from monitoring.analysis.forms import DismissForm, FindingsForm
 from monitoring.analysis.study import Kind
@@ -59,7 +59,7 @@ def _page(request: HttpRequest, finding_id: int, form: DismissForm) -> HttpRespo
         "chart": charts.finding_chart(found, timezone.now()),
         "rule_url": f"{reverse('rule-new')}?{urlencode(rule_of(found))}",
         "history_url": _history_url(found),
-        "shown_p": f"{found.p:.1e}" if found.p < 0.001 else f"{found.p:.3f}",
+        "chance": words.chance(found.p),
     }
     return render(request, "monitoring/finding.html", context)
 

@@ -73,26 +73,29 @@ def sentence(kind: str, series: str, facts: Mapping[str, Any]) -> str:
     if kind == Kind.FORECAST:
         if facts["in_h"] <= 0:
             return f"is at its limit of {shown(facts['limit'])}"
-        return (
-            f"reaches {shown(facts['limit'])} in {span(facts['in_h'])}, between {span(facts['soonest_h'])}"
-            f" and {span(facts['latest_h'])}"
-        )
+        ends = span(facts["soonest_h"]), span(facts["latest_h"])
+        return f"reaches {shown(facts['limit'])} in {span(facts['in_h'])}{_between(*ends, ', ', '')}"
     if kind == Kind.TREND:
         way = "rises" if facts["slope"] > 0 else "falls"
         low, high = sorted((abs(facts["low"]) * 24, abs(facts["high"]) * 24))
-        return (
-            f"{way} by {shown(abs(facts['slope']) * 24)} a day (between {shown(low)} and {shown(high)}),"
-            f" {shown(abs(facts['change']))} over {span(facts['hours'])}"
-        )
+        slope = shown(abs(facts["slope"]) * 24)
+        ends = _between(shown(low), shown(high), " (", ")")
+        return f"{way} by {slope} a day{ends}, {shown(abs(facts['change']))} over {span(facts['hours'])}"
     if kind == Kind.CHANGE:
         way = "rose" if facts["after"] > facts["before"] else "fell"
         return f"{way} from {shown(facts['before'])} to {shown(facts['after'])} and stayed there"
     ratio = facts["ratio"]
     times = f"{ratio:.1f} times as much" if ratio >= 1 else f"{1 / ratio:.1f} times less"
+    than = "as" if ratio >= 1 else "than"
     shares = ""
     if facts["now"] is not None and facts["before"] is not None:
         shares = f": {facts['now']:.1f} % of its level, {facts['before']:.1f} % then"
-    return f"scatters {times} within the hour than a week earlier{shares}"
+    return f"scatters {times} within the hour {than} a week earlier{shares}"
+
+
+def _between(low: str, high: str, before: str, after: str) -> str:
+    """Nothing where both ends read the same."""
+    return "" if low == high else f"{before}between {low} and {high}{after}"
 
 
 def advice(kind: str, series: str, size: float) -> str:
@@ -133,3 +136,10 @@ def span(hours: float) -> str:
     if hours >= 5 * 24:
         return f"{hours / 24:.0f} d"
     return duration(round(hours) * 3600 if hours >= 5 else round(hours * 60) * 60)
+
+
+def chance(p: float) -> str:
+    """`p = 0.004`, `p = 2e-07`, `p < 1e-12`: beyond that the digits say nothing."""
+    if p < 1e-12:
+        return "p < 1e-12"
+    return f"p = {p:.0e}" if p < 0.001 else f"p = {p:.3f}"

@@ -285,7 +285,7 @@ def test_a_study_says_where_a_disk_goes_and_in_words() -> None:
     (forecast,) = (each for each in found if each.kind is Kind.FORECAST)
     assert forecast.facts["in_h"] == pytest.approx(12 * 24, rel=0.05)
     said = words.sentence(forecast.kind, name, forecast.facts)
-    assert said == "reaches 100 % in 12 d, between 12 d and 12 d"
+    assert said == "reaches 100 % in 12 d"
     assert words.advice(forecast.kind, name, forecast.size).startswith("Delete models")
     assert "168 points" in words.method(forecast.kind, forecast.facts)
     assert {each.kind for each in found} == {Kind.FORECAST}
