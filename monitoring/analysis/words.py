@@ -79,8 +79,8 @@ def sentence(kind: str, series: str, facts: Mapping[str, Any]) -> str:
         way = "rises" if facts["slope"] > 0 else "falls"
         low, high = sorted((abs(facts["low"]) * 24, abs(facts["high"]) * 24))
         slope = shown(abs(facts["slope"]) * 24)
-        ends = _between(shown(low), shown(high), " (", ")")
-        return f"{way} by {slope} a day{ends}, {shown(abs(facts['change']))} over {span(facts['hours'])}"
+        between = _between(shown(low), shown(high), " (", ")")
+        return f"{way} by {slope} a day{between}, {shown(abs(facts['change']))} over {span(facts['hours'])}"
     if kind == Kind.CHANGE:
         way = "rose" if facts["after"] > facts["before"] else "fell"
         return f"{way} from {shown(facts['before'])} to {shown(facts['after'])} and stayed there"

@@ -41,7 +41,8 @@ def bursts(random: Random, n: int) -> Floats:
 
 def heavy(random: Random, n: int) -> Floats:
     """Pareto, shape 3: its fourth moment is infinite."""
-    return 10 * (1 + random.pareto(3, n))
+    found: Floats = 10 * (1 + random.pareto(3, n))
+    return found
 
 
 def daily(random: Random, n: int) -> Floats:

@@ -271,7 +271,7 @@ def test_every_kind_has_a_chart_of_its_time(kind: Kind) -> None:
     start = NOW - NOW % CHUNK_S - 9 * DAY
     record(start, disk=noise(9 * DAY))
     end = start + 9 * DAY
-    extra = {
+    extra: dict[Kind, dict[str, Any]] = {
         Kind.ANOMALY: {"state": 0, "low": 35.0, "high": 45.0},
         Kind.CHANGE: {"since": end - 7 * DAY, "before": 40.0, "after": 45.0},
         Kind.TREND: {"limit": None},
