@@ -1,12 +1,15 @@
 """Which series are looked at, how much of a change matters, and which limits there are. No Django in here."""
 
 from monitoring.alerts.series import split_series, unit_of
+from monitoring.store.packing import is_counter
 
 MOST_SERIES = 200  # of one host
 # What says the same as another series, never moves, or only counts up.
 LEFT_OUT = frozenset({
     "memory_used_bytes", "memory_available_bytes", "memory_total_bytes", "swap_total_bytes", "disk_free_bytes",
-    "gpu_memory_total_bytes", "cpu_core_percent", "cpu_frequency_mhz", "load5", "load15", "engine_cpu_share_percent",
+    "cpu_core_percent", "cpu_frequency_mhz", "load5", "load15", "engine_cpu_share_percent",
+    "gpu_memory_total_bytes", "gpu_memory_reserved_bytes", "gpu_gtt_total_bytes", "gpu_power_limit_w",
+    "gpu_power_instant_w", "gpu_throttle_bits", "gpu_pcie_generation", "gpu_pcie_width", "gpu_joules_per_token_error",
 })  # fmt: skip
 # So far in its unit has a series to move before it is worth a word, however sure the statistics are.
 LEAST = {
@@ -25,7 +28,7 @@ LOAD, BUSY_AT = "gateway_running", 1.0
 
 def is_looked_at(name: str) -> bool:
     metric = split_series(name)[0]
-    return metric not in LEFT_OUT and not metric.endswith("_total") and metric != LOAD
+    return metric not in LEFT_OUT and not is_counter(metric) and metric != LOAD
 
 
 def chosen(names: list[str]) -> list[str]:

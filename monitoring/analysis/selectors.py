@@ -48,17 +48,12 @@ def pasts(host: str, names: list[str], now: int) -> Iterator[Past]:
     end = now - now % HOUR_S
     start = end - PAST_S
     n = PAST_S // MINUTE_S
-    known = selectors.series_names(host)
-    load = (
-        selectors.query(host, [LOAD], start, end, points=n, tier=MINUTE_S).series[LOAD]
-        if LOAD in known
-        else None
-    )
-    states = load_states(load if load is not None and load.count.any() else None, n, BUSY_AT)
+    load = selectors.read(host, [LOAD], start, end, MINUTE_S).series[LOAD]
+    states = load_states(load if load.count.any() else None, n, BUSY_AT)
     limits = _limits(host, names, now)
     for first in range(0, len(names), AT_ONCE):
         part = names[first : first + AT_ONCE]
-        answer = selectors.query(host, part, start, end, points=n, tier=MINUTE_S)
+        answer = selectors.read(host, part, start, end, MINUTE_S)
         for name in part:
             if answer.series[name].count.any():
                 yield Past(name, start, answer.series[name].mean, states, limits.get(name))
@@ -69,9 +64,7 @@ def _limits(host: str, names: list[str], now: int) -> dict[str, float]:
     others = [limit for limit in asked.values() if isinstance(limit, str)]
     found = {name: limit for name, limit in asked.items() if isinstance(limit, float)}
     if others:
-        answer = selectors.query(
-            host, others, now - LIMIT_AGE_S, now, points=LIMIT_AGE_S // MINUTE_S, tier=MINUTE_S
-        )
+        answer = selectors.read(host, others, now - LIMIT_AGE_S, now, MINUTE_S)
         newest = {name: _newest(buckets) for name, buckets in answer.series.items()}
         for name, limit in asked.items():
             value = newest.get(limit) if isinstance(limit, str) else None
@@ -97,7 +90,7 @@ class Windows:
 def newest_windows(host: str, names: list[str], now: int) -> Windows:
     end = now - now % BUCKET_S
     start = end - BLOCK_S
-    answer = selectors.query(host, [*names, LOAD], start, end, points=IN_WINDOW, tier=BUCKET_S)
+    answer = selectors.read(host, [*names, LOAD], start, end, BUCKET_S)
     load = answer.series[LOAD]
     states = load_states(load if load.count.any() else None, IN_WINDOW, BUSY_AT)
     means = {

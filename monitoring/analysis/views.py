@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
@@ -117,16 +117,10 @@ def rule_of(found: Finding) -> dict[str, str]:
     return {"name": f"{found.metric} unlike its past", "series": found.series, **kind}
 
 
-def _history_url(found: Finding) -> str | None:
-    """None while there is no such page."""
-    try:
-        page = reverse("history")
-    except NoReverseMatch:
-        return None
+def _history_url(found: Finding) -> str:
     start, end = charts.span_of(found, timezone.now())
-    asked = {
-        "series": found.series,
-        "from": f"{datetime.fromtimestamp(start, UTC):%Y-%m-%dT%H:%M:%SZ}",
-        "to": f"{datetime.fromtimestamp(end, UTC):%Y-%m-%dT%H:%M:%SZ}",
+    times = {
+        name: f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%SZ}"
+        for name, second in (("from", start), ("to", end))
     }
-    return f"{page}?{urlencode(asked)}"
+    return f"{reverse('history')}?{urlencode({'host': found.host, 'series': found.series, **times})}"

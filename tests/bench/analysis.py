@@ -65,14 +65,13 @@ def _cost() -> Iterator[Row]:
 
     from monitoring.analysis import services
     from monitoring.models import Finding
-    from tests.bench.store import day
+    from tests.bench.month import seconds
     from tests.monitoring.stored import store_rolled
 
     call_command("migrate", verbosity=0)
     random = np.random.default_rng(7)
     for number in range(N_SERIES):
-        values = np.concatenate([day(number % 5, random) for _ in range(7)])
-        store_rolled("bench", START, {f"s{number}_percent": values})
+        store_rolled("bench", START, {f"s{number}_percent": seconds(number % 5, 7 * DAY, random)})
     now = START + 7 * DAY
     cpu = time.process_time()
     services.look_at_series("bench", datetime.fromtimestamp(now, UTC))
@@ -92,10 +91,10 @@ def _cost_of_looks(now: int) -> Iterator[Row]:
     from monitoring.analysis import services
     from monitoring.models import Analysis
     from monitoring.services import SampleWriter
-    from tests.bench.store import day
+    from tests.bench.month import seconds
 
     random = np.random.default_rng(8)
-    newest = {f"s{number}_percent": day(number % 5, random) for number in range(N_SERIES)}
+    newest = {f"s{number}_percent": seconds(number % 5, 600, random) for number in range(N_SERIES)}
     writer, took = SampleWriter("bench", 168), []
     for second in range(600):
         writer.write(now + second, {name: float(values[second]) for name, values in newest.items()})

@@ -46,7 +46,8 @@ def heavy(random: Random, n: int) -> Floats:
 
 
 def daily(random: Random, n: int) -> Floats:
-    return resembling(random, n, sd=3.0) + 15 * np.sin(2 * np.pi * np.arange(n) / DAY_S)
+    found: Floats = resembling(random, n, sd=3.0) + 15 * np.sin(2 * np.pi * np.arange(n) / DAY_S)
+    return found
 
 
 STATIONARY: dict[str, Callable[[Random, int], Floats]] = {

@@ -261,6 +261,9 @@ def test_the_page_of_a_finding_shows_its_evidence_and_a_rule_of_it(client: Clien
     assert "p = 1e-09" in page
     chart = answer.context["chart"]
     assert chart["layout"]["xaxis"]["range"][1] == (NOW + 312 * 3600) * 1000
+    history = client.get(answer.context["history_url"])
+    assert history.status_code == 200
+    assert "mount=/}" in history.content.decode()
     form = client.get(answer.context["rule_url"]).content.decode()
     assert 'value="disk_used_percent{mount=/}"' in form
     assert 'value="forecast" selected' in form
