@@ -204,6 +204,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": OTLP_INTERVAL_S,
         "options": {"expires": OTLP_INTERVAL_S},
     },
+    "look at series": {
+        "task": "monitoring.tasks.look_at_series",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
     "delete old alerts": {"task": "monitoring.tasks.delete_old_alerts", "schedule": 3600.0},
     "look after benchmarks": {
         "task": "benchmarks.tasks.look_after_runs",

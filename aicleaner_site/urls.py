@@ -19,6 +19,7 @@ urlpatterns = [
     path("live/first/", views.live_first, name="live-first"),
     path("history/", include("monitoring.history.urls")),
     path("alerts/", include("monitoring.alerts.urls")),
+    path("insights/", include("monitoring.analysis.urls")),
     path("", include("inference.urls")),
     path("benchmarks/", include("benchmarks.urls")),
     path("tuning/", include("tuning.urls")),

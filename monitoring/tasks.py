@@ -10,6 +10,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from monitoring.alerts import channel_services, deliveries, selectors, tending
+from monitoring.analysis import services as analysis
 from monitoring.exports import otlp
 from monitoring.exports.selectors import current_families
 from monitoring.models import ChannelConfig
@@ -65,6 +66,12 @@ def export_otlp() -> None:
 @shared_task
 def delete_old_alerts() -> None:
     tending.delete_old(timezone.now())
+
+
+@shared_task
+def look_at_series() -> None:
+    """Each minute, so that what began is found within five; once an hour it looks over the last weeks, too."""
+    analysis.look_at_series(settings.HOST_NAME, timezone.now())
 
 
 _presences: list[Presences] = []

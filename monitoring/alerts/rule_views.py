@@ -38,11 +38,12 @@ def rules(request: HttpRequest) -> HttpResponse:
 
 @staff_only
 def new_rule(request: HttpRequest) -> HttpResponse:
-    """An empty form; with ?copy=ID a copy of that rule."""
+    """An empty form, or what the address fills in (?series=...&fire_at=...); with ?copy=ID a copy of that rule."""
     asked = request.GET.get("copy", "")
     source = Rule.objects.filter(pk=asked).first() if asked.isdecimal() else None
     rule, members = (services.copy_of(source), source.members.all()) if source else (Rule(), None)
-    return _edit(request, rule, initial={} if members is None else {"members": members})
+    given = {name: request.GET[name] for name in RuleForm.Meta.fields if name in request.GET}
+    return _edit(request, rule, initial=given if members is None else {"members": members})
 
 
 def edit_rule(request: HttpRequest, rule_id: int) -> HttpResponse:

@@ -1,0 +1,1 @@
+"""What recorded series say by themselves: findings with their evidence. The statistics run without Django."""

@@ -1,0 +1,184 @@
+"""Looks at all series of a host, and keeps what was found."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from django.db import transaction
+
+from monitoring import news
+from monitoring.analysis import selectors
+from monitoring.analysis.study import (
+    Candidate,
+    Kind,
+    believed_of_look,
+    believed_of_study,
+    look,
+    study,
+)
+from monitoring.models import Analysis, Baseline, Finding, Series
+from monitoring.services import record_event
+
+STUDY_EVERY = timedelta(hours=1)
+# While something is unlike its past, the past stays as it was; what lasts a day is usual by then.
+PAST_STAYS = timedelta(days=1)
+NOT_SEEN = timedelta(hours=1)  # a series that is gone says nothing any more
+ENDS_AFTER = 3  # looks in a row
+CHANGED_BY = 1.5  # times the size that it was dismissed with
+ENDED_KEPT = timedelta(days=90)
+NOT_YET_S = 3  # the newest samples may be on their way
+STUDIED = (Kind.FORECAST, Kind.TREND, Kind.CHANGE, Kind.VOLATILITY)
+
+
+def look_at_series(host: str, now: datetime) -> None:
+    """The newest minutes against what is usual; once an hour the last weeks as well."""
+    row, _ = Analysis.objects.get_or_create(host=host)
+    if row.studied_at is None or not timedelta(0) <= now - row.studied_at < STUDY_EVERY:
+        study_series(row, now)
+    usual = selectors.baselines(host)
+    windows = selectors.newest_windows(host, list(usual), int(now.timestamp()) - NOT_YET_S)
+    judged = [
+        found
+        for name, known in usual.items()
+        if (found := look(name, known, windows.start, windows.means[name], windows.states)) is not None
+    ]
+    believed = {each.series for each in believed_of_look(judged)}
+    with transaction.atomic():
+        for finding in selectors.open_findings(host).filter(kind=Kind.ANOMALY):
+            found = next((each for each in judged if each.series == finding.series), None)
+            if found is None:
+                if not timedelta(0) <= now - finding.seen_at < NOT_SEEN:
+                    _end(finding, now)
+            elif found.facts["is_usual"]:
+                _miss(finding, now)
+            elif finding.series not in believed:  # not yet back, though alone no reason to begin
+                _see(finding, found, now)
+        _keep((each for each in judged if each.series in believed), host, now)
+        row.looked_at, row.n_judged = now, len(judged)
+        row.save()
+
+
+def study_series(row: Analysis, now: datetime) -> None:
+    """Trends, forecasts, changes of level and scatter; and what is usual, anew."""
+    host = row.host
+    names, n_left_out = selectors.series_to_study(host)
+    ids = dict(Series.objects.filter(host=host, name__in=names).values_list("name", "id"))
+    stays = set(
+        selectors.open_findings(host)
+        .filter(kind=Kind.ANOMALY, found_at__gt=now - PAST_STAYS)
+        .values_list("series", flat=True)
+    )
+    candidates: list[Candidate] = []
+    since, n = None, 0
+    for past in selectors.pasts(host, names, int(now.timestamp())):
+        found = study(past.name, past.start, past.minutes, past.states, past.limit)
+        candidates += found.candidates
+        n += 1
+        if found.usual is not None:
+            since = min(found.usual.since, since or found.usual.since)
+            if past.name not in stays:
+                values = {"at": now, "usual": found.usual.as_json()}
+                Baseline.objects.update_or_create(series_id=ids[past.name], defaults=values)
+    believed = believed_of_study(candidates)
+    with transaction.atomic():
+        seen = {(each.kind.value, each.series) for each in believed}
+        for finding in selectors.open_findings(host).filter(kind__in=STUDIED):
+            if (finding.kind, finding.series) not in seen:
+                _miss(finding, now)
+        _keep(believed, host, now)
+        Finding.objects.filter(host=host, ended_at__lt=now - ENDED_KEPT).delete()
+        row.studied_at, row.n_series, row.n_left_out, row.n_tests = now, n, n_left_out, len(candidates)
+        row.since = None if since is None else datetime.fromtimestamp(since, UTC)
+        row.save()
+        news.tell("insight", 0)
+
+
+def _keep(believed: Iterable[Candidate], host: str, now: datetime) -> None:
+    for each in believed:
+        began = datetime.fromtimestamp(each.began, UTC)
+        finding, is_new = Finding.objects.get_or_create(
+            host=host,
+            series=each.series,
+            kind=each.kind,
+            ended_at=None,
+            defaults={
+                "p": each.p,
+                "size": each.size,
+                "facts": each.facts,
+                "began_at": began,
+                "found_at": now,
+                "seen_at": now,
+            },
+        )
+        if not is_new:
+            _see(finding, each, now)
+            continue
+        news.tell("insight", finding.pk)
+        if each.kind is Kind.ANOMALY:
+            event = record_event(host=host, at=now.timestamp(), kind="insight", text=str(finding))
+            shown = {"at": now.timestamp(), "kind": event.kind, "text": event.text}
+            news.tell("event", event.pk, event=shown)
+
+
+def _see(finding: Finding, found: Candidate, now: datetime) -> None:
+    if finding.kind != Kind.ANOMALY:  # of an anomaly: when it began
+        finding.began_at = datetime.fromtimestamp(found.began, UTC)
+    finding.p, finding.size, finding.facts = found.p, found.size, found.facts
+    finding.seen_at, finding.n_missed = now, 0
+    if finding.dismissed_at is not None and has_changed(finding.dismissed_size or 0.0, found.size):
+        _forget_dismissal(finding)
+    finding.save()
+
+
+def has_changed(then: float, size: float) -> bool:
+    """It turned round, or there is half as much again of it."""
+    return then * size < 0 or abs(size) >= CHANGED_BY * abs(then)
+
+
+def _miss(finding: Finding, now: datetime) -> None:
+    finding.n_missed += 1
+    if finding.n_missed >= ENDS_AFTER:
+        _end(finding, now)
+    else:
+        finding.save(update_fields=["n_missed"])
+
+
+def _end(finding: Finding, now: datetime) -> None:
+    finding.ended_at = now
+    finding.save(update_fields=["ended_at", "n_missed"])
+    news.tell("insight", finding.pk)
+
+
+class EndedError(Exception):
+    """The finding has ended meanwhile."""
+
+
+@transaction.atomic
+def dismiss(finding_id: int, *, who: str, why: str, now: datetime) -> None:
+    """Raises EndedError."""
+    finding = _open(finding_id)
+    finding.dismissed_at, finding.dismissed_by, finding.dismissed_why = now, who, why
+    finding.dismissed_size = finding.size
+    finding.save()
+    news.tell("insight", finding.pk)
+
+
+@transaction.atomic
+def show_again(finding_id: int) -> None:
+    """Raises EndedError."""
+    finding = _open(finding_id)
+    _forget_dismissal(finding)
+    finding.save()
+
+
+def _open(finding_id: int) -> Finding:
+    finding = Finding.objects.select_for_update().filter(pk=finding_id, ended_at=None).first()
+    if finding is None:
+        raise EndedError
+    return finding
+
+
+def _forget_dismissal(finding: Finding) -> None:
+    """Not saved here."""
+    finding.dismissed_at = finding.dismissed_size = None
+    finding.dismissed_by = finding.dismissed_why = ""
+    news.tell("insight", finding.pk)
