@@ -69,7 +69,7 @@ def tell(
         if why:
             row.status, row.reason = DeliveryStatus.SUPPRESSED, why[:200]
     Delivery.objects.bulk_create(rows)
-    if not reason and told:
+    if not reason and told and step is None:  # those of a step are not all who are told
         alert.told_at = now
     repeats = alert.is_open and alert.rule is not None and alert.rule.repeat_s > 0 and step is None
     if repeats and (not reason or alert.repeat_at):

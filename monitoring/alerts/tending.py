@@ -27,15 +27,16 @@ KEPT = timedelta(days=400)
 
 
 def tend(now: datetime) -> None:
-    """One look at everything that is open."""
-    for alert_id in Alert.objects.filter(resolved_at=None).values_list("pk", flat=True):
-        _tend_alert(alert_id, now)
+    """One look at everything that is open: first the ends of silences, so that who was told before hears that it still
+    fires before the steps of an escalation draw in others."""
     for silence in Silence.objects.filter(closed=False, start__lte=now):
         end = silence.last_end(now)
         if end is not None and (silence.told_to is None or silence.told_to < end):
             _close_window(silence.pk, end, now)
         elif silence.end <= now:  # it ended between two windows
             Silence.objects.filter(pk=silence.pk).update(closed=True)
+    for alert_id in Alert.objects.filter(resolved_at=None).values_list("pk", flat=True):
+        _tend_alert(alert_id, now)
 
 
 @transaction.atomic
