@@ -31,7 +31,7 @@ class Notice:
         """As JSON for programs, the same over all attempts."""
         found = asdict(self)
         del found["attempt"]
-        return {**found, "at": self.at.isoformat()}
+        return {**found, "at": self.at.isoformat(), "group": list(self.group)}
 
     @property
     def title(self) -> str:

@@ -83,7 +83,9 @@ def channel(name: str, **values: Any) -> ChannelConfig:
 
 def policy(*steps: tuple[int, list[ChannelConfig], int], **values: Any) -> EscalationPolicy:
     """Steps are (minutes, channels, least severity)."""
-    found = EscalationPolicy.objects.create(**{"name": "Ops", "group_wait_s": 0, "is_default": True, **values})
+    found = EscalationPolicy.objects.create(
+        **{"name": "Ops", "group_wait_s": 0, "is_default": True, **values}
+    )
     for number, (after_min, channels, least) in enumerate(steps, 1):
         step = EscalationStep.objects.create(
             policy=found, number=number, after_min=after_min, least_severity=least
@@ -160,9 +162,7 @@ def test_an_acknowledgement_stops_the_steps_and_its_end_goes_on_with_the_highest
 ) -> None:
     bench.heat(95)
     bench.work()
-    services.acknowledge(
-        Alert.objects.get().pk, who="ann", note="", until=at(45 * MIN), now=bench.clock()
-    )
+    services.acknowledge(Alert.objects.get().pk, who="ann", note="", until=at(45 * MIN), now=bench.clock())
     bench.work(40 * MIN)
     assert all_events(receivers) == [["fired"], [], []]
     assert [state for _, state, _ in steps()] == ["taken", "waiting", "waiting"]
@@ -213,7 +213,9 @@ def test_of_steps_that_a_restart_finds_overdue_only_the_highest_runs(
 def test_a_silence_holds_the_steps_back_and_says_so(bench: Bench, receivers: Receivers) -> None:
     bench.heat(95)
     bench.work()
-    silence = Silence(matchers="rule=Heat", start=at(10 * MIN), end=at(40 * MIN), author="ann", reason="works")
+    silence = Silence(
+        matchers="rule=Heat", start=at(10 * MIN), end=at(40 * MIN), author="ann", reason="works"
+    )
     services.create_silence(silence)
     bench.work(20 * MIN)
     assert all_events(receivers) == [["fired"], [], []]
@@ -224,9 +226,7 @@ def test_a_silence_holds_the_steps_back_and_says_so(bench: Bench, receivers: Rec
     assert all_events(receivers) == [["fired", "repeat"], [], ["escalated"]]
 
 
-def test_a_fire_that_was_held_back_is_told_before_its_steps_go_on(
-    bench: Bench, receivers: Receivers
-) -> None:
+def test_a_fire_that_was_held_back_is_told_before_its_steps_go_on(bench: Bench, receivers: Receivers) -> None:
     silence = Silence(matchers="rule=Heat", start=at(0), end=at(20 * MIN), author="ann", reason="works")
     services.create_silence(silence)
     bench.heat(95)
@@ -549,7 +549,11 @@ def _do(bench: Bench, act: str, value: Any, other: Any) -> None:
         bench.restart()
     elif act == "silence":
         silence = Silence(
-            matchers="rule=Heat", start=bench.clock(), end=bench.clock() + timedelta(5 * MIN), author="a", reason="b"
+            matchers="rule=Heat",
+            start=bench.clock(),
+            end=bench.clock() + timedelta(5 * MIN),
+            author="a",
+            reason="b",
         )
         services.create_silence(silence)
     elif act == "unsilence":
