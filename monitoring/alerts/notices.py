@@ -71,9 +71,9 @@ def tell(
     Delivery.objects.bulk_create(rows)
     if not reason and told and step is None:  # those of a step are not all who are told
         alert.told_at = now
-    repeats = alert.is_open and alert.rule is not None and alert.rule.repeat_s > 0 and step is None
-    if repeats and (not reason or alert.repeat_at):
-        alert.repeat_at = now + timedelta(seconds=alert.rule.repeat_s)
+    repeat_s = alert.rule.repeat_s if alert.rule is not None and step is None else 0
+    if alert.is_open and repeat_s and (not reason or alert.repeat_at):
+        alert.repeat_at = now + timedelta(seconds=repeat_s)
     alert.save(update_fields=["n_notices", "told_at", "repeat_at"])
     transaction.on_commit(wake_worker)
 

@@ -21,7 +21,7 @@ class PolicyForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def _get_validation_exclusions(self) -> set[str]:
         """The service lets this one take the place of the default one so far."""
-        return {*super()._get_validation_exclusions(), "is_default"}
+        return {*super()._get_validation_exclusions(), "is_default"}  # type: ignore[misc]
 
 
 class StepForm(forms.Form):
@@ -74,7 +74,7 @@ class Steps(forms.BaseFormSet):  # type: ignore[type-arg]
         ]
 
 
-StepFormSet = forms.formset_factory(
+StepFormSet: type[Steps] = forms.formset_factory(  # type: ignore[assignment]
     StepForm,
     formset=Steps,
     extra=0,

@@ -114,11 +114,11 @@ def _with_another_number(sent: QueryDict, policy: EscalationPolicy) -> tuple[Pol
 
 
 def _errors(form: PolicyForm, steps: Steps) -> list[tuple[str, str]]:
-    found = [(form[name].label, text) for name, texts in form.errors.items() for text in texts]
+    found = [(str(form[name].label), str(text)) for name, texts in form.errors.items() for text in texts]
     for number, step in enumerate(steps.forms, 1):
         found += [
-            (f"Step {number}, {step[name].label}", text)
+            (f"Step {number}, {step[name].label}", str(text))
             for name, texts in step.errors.items()
             for text in texts
         ]
-    return found + [("", text) for text in steps.non_form_errors()]
+    return found + [("", str(text)) for text in steps.non_form_errors()]
