@@ -69,6 +69,19 @@ def ollama_url() -> str:
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{given or default}"
 
 
+def http_url(name: str) -> str:
+    """'' when it is not set. It may hold a secret and is not quoted."""
+    raw = os.environ.get(name, "").strip()
+    try:
+        parts = urlsplit(raw)
+        fine = not raw or (parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0)
+    except ValueError:
+        fine = False
+    if not fine:
+        raise ImproperlyConfigured(f"{name}: give a URL that begins with http:// or https://, with its host.")
+    return raw
+
+
 def run_dir(data_dir: Path) -> Path:
     """Folder of the sockets: `DATA_DIR/run`, or one of the user's own in /tmp when that path is too long for a socket."""
     wanted = data_dir / "run"

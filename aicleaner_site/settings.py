@@ -199,6 +199,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "options": {"expires": 5},
     },
     "watch host": {"task": "monitoring.tasks.watch_host", "schedule": 5.0, "options": {"expires": 20}},
+    "beat outside": {"task": "monitoring.tasks.beat_outside", "schedule": 60.0, "options": {"expires": 60}},
     "export by OTLP": {
         "task": "monitoring.tasks.export_otlp",
         "schedule": OTLP_INTERVAL_S,
@@ -221,6 +222,10 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
 # --- product ---------------------------------------------------------------------------------------------
 METRICS_TOKEN = os.environ.get("AICLEANER_METRICS_TOKEN", "")
 METRICS_RETENTION_HOURS = CONFIG.monitoring.metrics_retention_hours
+ALERT_GROUP_WAIT_S = env.integer(
+    "AICLEANER_ALERT_GROUP_WAIT_S", 30, 0, 600
+)  # where no escalation policy says it
+ALERT_HEARTBEAT_URL = env.http_url("AICLEANER_HEARTBEAT_URL")  # '': no watcher outside is told
 REQUEST_RETENTION_DAYS = env.integer("AICLEANER_REQUEST_RETENTION_DAYS", 30)
 
 LOGGING = {

@@ -21,6 +21,7 @@ from django.db import (
 
 from monitoring.alerts.loop import AlertLoop
 from monitoring.derived import JoulesPerToken
+from monitoring.models.rule import EVALUATOR_LAG
 from monitoring.notable import changes
 from monitoring.readers import READERS, Reader, Roots
 from monitoring.readers.base import Values, label
@@ -196,6 +197,7 @@ def run(sampler: Sampler, outlet: Outlet, alerts: AlertLoop, stopped: Callable[[
         sample["v"] |= {
             "collector_samples_waiting": len(outlet.waiting),
             "collector_samples_lost_total": outlet.n_lost,
+            EVALUATOR_LAG: alerts.lag_s,
         }
         outlet.publish(sample)
         outlet.keep(sample)

@@ -9,7 +9,7 @@ from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 from django.utils import timezone
 
-from monitoring.alerts import channel_services, deliveries, selectors, tending
+from monitoring.alerts import channel_services, deliveries, heartbeat, selectors, tending
 from monitoring.analysis import services as analysis
 from monitoring.exports import otlp
 from monitoring.exports.selectors import current_families
@@ -46,12 +46,23 @@ def watch_host() -> None:
         client.set(WATCHING_KEY, now.timestamp(), nx=True)
         client.expire(WATCHING_KEY, LOOK_FIRST_S)
         since = float(client.get(WATCHING_KEY) or now.timestamp())
-        newest = selectors.newest_sample_at(client, settings.HOST_NAME, now.timestamp())
+        newest, lag_s = selectors.newest_sample(client, settings.HOST_NAME, now.timestamp())
     finally:
         client.close()
     if abs(now.timestamp() - since) >= LOOK_FIRST_S:
         age_s = None if newest is None else max(now.timestamp() - newest, 0.0)
-        tending.watch_host(settings.HOST_NAME, age_s, now)
+        tending.watch_host(settings.HOST_NAME, age_s, lag_s, now)
+
+
+@shared_task
+def beat_outside() -> None:
+    """Once a minute: tell a watcher outside that this machine still judges its alerts, so that silence is noticed."""
+    if settings.ALERT_HEARTBEAT_URL:
+        client = redis.from_url(settings.VALKEY_URL)
+        try:
+            heartbeat.beat(client, settings.HOST_NAME, settings.ALERT_HEARTBEAT_URL, timezone.now())
+        finally:
+            client.close()
 
 
 @shared_task

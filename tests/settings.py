@@ -24,6 +24,8 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "aicleaner_site.settings"
 os.environ["AICLEANER_SECRET_KEY"] = "only-for-tests"
 # No test may reach an Ollama that happens to run on the developer's machine.
 os.environ["OLLAMA_HOST"] = "127.0.0.1:1"
+# Only tests of groups wait for one.
+os.environ["AICLEANER_ALERT_GROUP_WAIT_S"] = "0"
 for _name in ("REDIS_URL", "AICLEANER_ADMIN_PASSWORD", "AICLEANER_CONFIG"):
     os.environ.pop(_name, None)
 

@@ -70,6 +70,8 @@ def retry(given_up: QuerySet[Delivery], *, now: datetime) -> int:
     again = {
         "status": DeliveryStatus.WAITING,
         "reason": "",
+        "group": "",  # each under its own key
+        "may_group": False,
         "due_at": now,
         "give_up_at": now + GIVE_UP_AFTER,
         "locked_until": None,

@@ -5,7 +5,9 @@ from typing import Any
 
 from monitoring.alerts.machine import NoData, Severity
 from monitoring.alerts.windows import Aggregate
-from monitoring.models.rule import SAMPLE_AGE
+from monitoring.models.rule import EVALUATOR_LAG, SAMPLE_AGE
+
+EVALUATOR_LATE_S = 3.5  # more than 3 intervals of a second; samples come some milliseconds apart from that
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,20 @@ def default_rules(thresholds: Thresholds) -> list[DefaultRule]:
                 "keep_firing_for_s": 10,
                 "no_data": NoData.KEEP_LAST,
                 "advice": "The collector takes no samples: see its log. Other alerts of the host are held back.",
+            },
+        ),
+        DefaultRule(
+            "evaluator_late",
+            {
+                "name": "Evaluator late",
+                "series": EVALUATOR_LAG,
+                "fire_at": EVALUATOR_LATE_S,
+                "clear_at": 2,
+                "severity": Severity.CRITICAL,
+                "for_s": 10,
+                "keep_firing_for_s": 10,
+                "no_data": NoData.KEEP_LAST,
+                "advice": "Rules are judged too late or not at all: see the collector's log, the database and the load.",
             },
         ),
     ]

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from monitoring import news
 from monitoring.alerts.channel_services import attempt
@@ -18,6 +19,7 @@ from monitoring.models.delivery import GIVE_UP_AFTER, DeliveryStatus
 
 LEASE_S = 60.0
 FIRST_PAUSE_S, MOST_PAUSE_S = 5.0, 900.0
+MOST_IN_GROUP = 20
 MAX_WAITING = 1000  # looked at in one go
 AT_ONCE = 2  # sends of one channel: a receiver that hangs must not take every thread of the worker
 MOST_RETRY_AFTER_S = 6 * 3600.0
@@ -37,14 +39,16 @@ def lease(now: datetime) -> Delivery | None:
     """The next delivery that is due, leased for LEASE_S; None when there is none.
 
     Notices of one episode go to a channel in order. What waits behind a newer one is folded into it: who was away gets
-    one summary, not the past. What quiet hours hold back waits for their end, and is folded then."""
+    one summary, not the past. What quiet hours hold back waits for their end, and is folded then. A fire takes those with
+    it that wait for others of its host and channel: they are leased together and told in one message."""
     waiting = Delivery.objects.select_for_update(of=("self",)).filter(status=DeliveryStatus.WAITING)
-    groups: dict[object, list[Delivery]] = defaultdict(list)
+    episodes: dict[object, list[Delivery]] = defaultdict(list)
     for row in waiting.select_related("alert", "config").order_by("id")[:MAX_WAITING]:
         alone = row.pk if row.event == NoticeEvent.UNDELIVERED else None
-        groups[row.alert_id, row.channel, alone].append(row)
-    busy = Counter(row.channel for rows in groups.values() for row in rows if _is_leased(row, now))
-    for rows in groups.values():
+        episodes[row.alert_id, row.channel, alone].append(row)
+    leased = [row for rows in episodes.values() for row in rows if _is_leased(row, now)]
+    busy = Counter(channel for channel, _ in {(row.channel, row.group or row.key) for row in leased})
+    for rows in episodes.values():
         newest = rows[-1]
         if (
             any(_is_leased(row, now) for row in rows)
@@ -54,13 +58,52 @@ def lease(now: datetime) -> Delivery | None:
             continue
         if _keep_quiet(rows, now):
             continue
-        if len(rows) > 1:
-            _fold(rows[:-1], newest)
-        newest.locked_until = now + timedelta(seconds=LEASE_S)
-        newest.attempts += 1
-        newest.save(update_fields=["locked_until", "attempts", "text", "give_up_at"])
+        for each in _together(rows, list(episodes.values()), now):
+            _lease_episode(each, now)
         return newest
     return None
+
+
+def _lease_episode(rows: list[Delivery], now: datetime) -> None:
+    newest = rows[-1]
+    if len(rows) > 1:
+        _fold(rows[:-1], newest)
+    newest.locked_until = now + timedelta(seconds=LEASE_S)
+    newest.attempts += 1
+    newest.save(update_fields=["locked_until", "attempts", "text", "give_up_at", "group"])
+
+
+def _together(rows: list[Delivery], episodes: list[list[Delivery]], now: datetime) -> list[list[Delivery]]:
+    """The episodes whose newest notices go out in one message with that of `rows`. Once tried, a message keeps its
+    key, and nothing joins it: a receiver that knows the key would not look at it again."""
+    newest = rows[-1]
+    if newest.group:
+        return [each for each in episodes if each[-1].group == newest.group]
+    others = (
+        [each for each in episodes if each is not rows and _may_join(each, newest, now)]
+        if _is_fresh(newest)
+        else []
+    )
+    found = [rows, *others[: MOST_IN_GROUP - 1]]
+    if len(found) > 1:
+        for each in found:
+            each[-1].group = f"group:{newest.key}"
+    return found
+
+
+def _is_fresh(row: Delivery) -> bool:
+    return row.may_group and not (row.group or row.attempts or row.reason)
+
+
+def _may_join(rows: list[Delivery], first: Delivery, now: datetime) -> bool:
+    newest = rows[-1]
+    return (
+        _is_fresh(newest)
+        and newest.channel == first.channel
+        and newest.alert.host == first.alert.host
+        and not any(_is_leased(row, now) for row in rows)
+        and (newest.config is None or newest.config.quiet_until(newest.alert.severity, now) is None)
+    )
 
 
 def _is_leased(row: Delivery, now: datetime) -> bool:
@@ -75,8 +118,9 @@ def _keep_quiet(rows: list[Delivery], now: datetime) -> bool:
     if config is None or until is None:
         return False
     newest.due_at = until
+    newest.group = ""  # the others go without it, and it goes under its own key
     newest.reason = f"quiet hours until {until.astimezone(ZoneInfo(config.zone)):%H:%M} {config.zone}"
-    newest.save(update_fields=["due_at", "reason"])
+    newest.save(update_fields=["due_at", "group", "reason"])
     untried = [row.pk for row in rows if not row.attempts]
     Delivery.objects.filter(pk__in=untried).update(give_up_at=until + GIVE_UP_AFTER)
     news.tell("alert", newest.alert_id)
@@ -97,22 +141,35 @@ def _fold(older: list[Delivery], newest: Delivery) -> None:
 
 def send(delivery: Delivery, clock: Callable[[], datetime]) -> None:
     """Send what `lease` gave and mark it; a row that another worker leased meanwhile is left to that one."""
-    alert = delivery.alert
-    notice = Notice(
-        key=delivery.key,
-        event=delivery.event,
-        alert_id=alert.pk,
-        severity=alert.severity_name,
-        labels=alert.labels,
-        text=delivery.text,
-        at=delivery.created_at,
-        attempt=delivery.attempts,
-    )
-    error = attempt(lambda: _channel_of(delivery), notice)
+    rows = list(_leased_with(delivery).select_related("alert").order_by("id")) or [delivery]
+    error = attempt(lambda: _channel_of(delivery), _notice_of(rows))
     if error is None:
-        _mark(delivery, status=DeliveryStatus.SENT, sent_at=clock())
+        together = f"in one message with {len(rows) - 1} more" if len(rows) > 1 else ""
+        told = {"reason": together} if together else {}
+        _mark(delivery, status=DeliveryStatus.SENT, sent_at=clock(), **told)
     else:
         _failed(delivery, error, clock())
+
+
+def _notice_of(rows: list[Delivery]) -> Notice:
+    """Of one row; of several the list of what they say, under the key of their group, as severe as the worst."""
+    first = rows[0]
+    worst = max((row.alert for row in rows), key=lambda alert: alert.severity)
+    text, labels, group = first.text, first.alert.labels, tuple[str, ...]()
+    if len(rows) > 1:
+        text = "\n".join([f"{len(rows)} alerts on {first.alert.host}:", *(f"- {row.text}" for row in rows)])
+        labels, group = {"host": first.alert.host}, tuple(row.key for row in rows)
+    return Notice(
+        key=first.group or first.key,
+        event=first.event,
+        alert_id=first.alert_id,
+        severity=worst.severity_name,
+        labels=labels,
+        text=text,
+        at=first.created_at,
+        attempt=first.attempts,
+        group=group,
+    )
 
 
 def _channel_of(delivery: Delivery) -> Channel:
@@ -132,11 +189,13 @@ def _failed(delivery: Delivery, error: ChannelError, now: datetime) -> None:
     said = str(error)[:500]
     if error.permanent or now >= delivery.give_up_at:
         with transaction.atomic():
-            if (
-                _mark(delivery, status=DeliveryStatus.DEAD, last_error=said, failed_at=now)
-                and delivery.channel != FALLBACK
-            ):
-                _tell_fallback(delivery, said, now)
+            rows = list(
+                _leased_with(delivery).select_for_update(of=("self",)).select_related("alert", "config")
+            )
+            _mark(delivery, status=DeliveryStatus.DEAD, last_error=said, failed_at=now)
+            for row in rows:
+                if row.channel != FALLBACK:
+                    _tell_fallback(row, said, now)
         return
     asked = min(error.retry_after_s, MOST_RETRY_AFTER_S)
     wait = max(pause_s(delivery.attempts, random.random()), asked)
@@ -149,14 +208,20 @@ def _failed(delivery: Delivery, error: ChannelError, now: datetime) -> None:
         others.update(due_at=until)
 
 
-def _mark(delivery: Delivery, **values: object) -> bool:
-    """Only while the lease is still ours."""
+def _leased_with(delivery: Delivery) -> QuerySet[Delivery]:
+    """It, and what goes out in one message with it; nothing once the lease is no longer ours."""
     ours = Delivery.objects.filter(
-        pk=delivery.pk, status=DeliveryStatus.WAITING, locked_until=delivery.locked_until
+        channel=delivery.channel, status=DeliveryStatus.WAITING, locked_until=delivery.locked_until
     )
-    marked = bool(ours.update(locked_until=None, **values))
-    news.tell("alert", delivery.alert_id)
-    return marked
+    return ours.filter(group=delivery.group) if delivery.group else ours.filter(pk=delivery.pk)
+
+
+def _mark(delivery: Delivery, **values: object) -> None:
+    """Only while the lease is still ours."""
+    alerts = set(_leased_with(delivery).values_list("alert_id", flat=True))
+    _leased_with(delivery).update(locked_until=None, **values)
+    for alert_id in alerts or {delivery.alert_id}:
+        news.tell("alert", alert_id)
 
 
 def _tell_fallback(delivery: Delivery, said: str, now: datetime) -> None:

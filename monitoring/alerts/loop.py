@@ -38,10 +38,19 @@ class AlertLoop:
         self._more, self._end = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
         self._away = False
+        self._fed_at = self._judged_at = 0.0
 
     def feed(self, sample: dict[str, Any]) -> None:
+        if not self._fed_at:
+            self._judged_at = sample["at"]
+        self._fed_at = sample["at"]
         self.waiting.append(sample)
         self._more.set()
+
+    @property
+    def lag_s(self) -> float:
+        """How far the newest sample that was judged, and stored where it changed something, is behind the newest fed."""
+        return max(self._fed_at - self._judged_at, 0.0)
 
     def start(self) -> None:
         self._thread.start()
@@ -91,6 +100,7 @@ class AlertLoop:
         sample = self.waiting.popleft()
         self._unstored += evaluator.evaluate(sample["at"], sample["v"])
         self.store_unstored()
+        self._judged_at = sample["at"]
         self._note_peaks(evaluator, sample["at"])
 
     def store_unstored(self) -> None:

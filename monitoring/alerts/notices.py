@@ -10,10 +10,11 @@ from django.db.models import Max
 from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
+from monitoring.alerts.escalation import drawn_in, group_wait
 from monitoring.alerts.machine import FLAP_N, FLAP_S, Severity
 from monitoring.alerts.series import duration
 from monitoring.channels import CHANNELS
-from monitoring.models import Alert, ChannelConfig, Delivery, RuleState, Silence
+from monitoring.models import Alert, AlertStep, ChannelConfig, Delivery, RuleState, Silence
 from monitoring.models.delivery import GIVE_UP_AFTER, DeliveryStatus
 from monitoring.models.rule import SAMPLE_AGE
 
@@ -26,18 +27,27 @@ class NoticeEvent(StrEnum):
     RISEN = "risen"
     REPEAT = "repeat"
     REOPENED = "reopened"
+    ESCALATED = "escalated"
     FLAPPING = "flapping"
     RESOLVED = "resolved"
     UNDELIVERED = "undelivered"  # another channel gave up
 
 
-def tell(alert: Alert, event: NoticeEvent, now: datetime, text: str = "") -> None:
-    """Write the outbox rows of a notice, in the transaction of the caller; saves `alert`'s counters and times."""
+def tell(
+    alert: Alert, event: NoticeEvent, now: datetime, text: str = "", step: AlertStep | None = None
+) -> None:
+    """Write the outbox rows of a notice, in the transaction of the caller; saves `alert`'s counters and times.
+
+    It goes to what is always there and to all channels, or under a policy to those that the steps so far have drawn
+    in; that of a `step` to the channels of the step."""
     reason = held_back(alert, event, now)
     alert.n_notices += 1
     channels: dict[str, ChannelConfig | None] = dict.fromkeys(CHANNELS)
-    channels |= {config.key: config for config in ChannelConfig.objects.filter(enabled=True)}
+    channels |= {config.key: config for config in _configured(alert, step)}
     told = _channels_told(alert) if event is NoticeEvent.RESOLVED else set(channels)
+    wait = group_wait(alert.rule) if event is NoticeEvent.FIRED else timedelta(0)
+    # Who is told of a critical alert is told at once, and of what waits for its group as well.
+    due_at = now if alert.severity >= Severity.CRITICAL else now + wait
     rows = [
         Delivery(
             alert=alert,
@@ -46,8 +56,9 @@ def tell(alert: Alert, event: NoticeEvent, now: datetime, text: str = "") -> Non
             config=config,
             event=event,
             text=f"{alert}: {text or words(alert, event, now)}"[:1000],
+            may_group=config is not None and bool(wait),
             created_at=now,
-            due_at=now,
+            due_at=due_at if config is not None else now,
             give_up_at=now + GIVE_UP_AFTER,
         )
         for channel, config in channels.items()
@@ -58,10 +69,11 @@ def tell(alert: Alert, event: NoticeEvent, now: datetime, text: str = "") -> Non
         if why:
             row.status, row.reason = DeliveryStatus.SUPPRESSED, why[:200]
     Delivery.objects.bulk_create(rows)
-    if not reason and told:
+    if not reason and told and step is None:  # those of a step are not all who are told
         alert.told_at = now
-    if alert.is_open and alert.rule is not None and alert.rule.repeat_s and (not reason or alert.repeat_at):
-        alert.repeat_at = now + timedelta(seconds=alert.rule.repeat_s)
+    repeat_s = alert.rule.repeat_s if alert.rule is not None and step is None else 0
+    if alert.is_open and repeat_s and (not reason or alert.repeat_at):
+        alert.repeat_at = now + timedelta(seconds=repeat_s)
     alert.save(update_fields=["n_notices", "told_at", "repeat_at"])
     transaction.on_commit(wake_worker)
 
@@ -85,6 +97,7 @@ def words(alert: Alert, event: NoticeEvent, now: datetime) -> str:
         NoticeEvent.RISEN: f"now {alert.severity_name}: {alert.summary}{advice}",
         NoticeEvent.REPEAT: f"still firing after {lasted}, worst {alert.shown_peak}{advice}",
         NoticeEvent.REOPENED: f"the acknowledgement ran out, still firing after {lasted}, worst {alert.shown_peak}{advice}",
+        NoticeEvent.ESCALATED: f"still firing after {lasted} and not acknowledged, worst {alert.shown_peak}{advice}",
         NoticeEvent.FLAPPING: f"flaps, {FLAP_N} changes in {duration(FLAP_S)}: no more notices until it is quiet so long",
         NoticeEvent.RESOLVED: f"resolved after {lasted}, worst {alert.shown_peak}",
         NoticeEvent.UNDELIVERED: "a notice could not be delivered",
@@ -97,6 +110,14 @@ def wake_worker() -> None:
         current_app.send_task("monitoring.tasks.deliver_notices", retry=False, expires=60)
     except (KombuError, OperationalError, RedisError, OSError) as error:
         log.warning("the worker could not be woken (%s); notices go with its next beat", error)
+
+
+def _configured(alert: Alert, step: AlertStep | None) -> list[ChannelConfig]:
+    found = ChannelConfig.objects.filter(enabled=True)
+    if step is not None:
+        return list(found.filter(alert_steps=step))
+    keys = drawn_in(alert)
+    return list(found if keys is None else found.filter(pk__in=keys))
 
 
 def _too_slight(alert: Alert, config: ChannelConfig | None) -> str:

@@ -6,6 +6,7 @@ from django.db import transaction
 from django.db.models import F
 
 from monitoring import news
+from monitoring.alerts import escalation
 from monitoring.alerts.conditions import Kind
 from monitoring.alerts.evaluator import Step
 from monitoring.alerts.machine import Change, Memory, State, closed_by_hand
@@ -105,6 +106,7 @@ def _open(step: Step, state: RuleState, rule: Rule, at: datetime) -> Alert:
     state.alert = alert
     state.save(update_fields=["alert"])
     write_entry(alert, at, Change.FIRED, f"{alert.summary}{_members_of(rule, alert.host)}")
+    escalation.begin(alert, rule)
     tell(alert, NoticeEvent.FIRED, at)
     _tell_event(alert, at, f"{alert}: {alert.summary}")
     return alert
@@ -143,6 +145,7 @@ def close(alert: Alert, at: datetime, who: str = "", why: str = "") -> None:
     forget_acknowledgement(alert)
     alert.save()
     write_entry(alert, at, Change.RESOLVED, why, who)
+    escalation.stop(alert, "the alert was resolved before", at)
     tell(alert, NoticeEvent.RESOLVED, at)
     _tell_event(alert, at, f"{alert}: resolved{f' by {who}' if who else ''}")
     news.tell("alert", alert.pk)

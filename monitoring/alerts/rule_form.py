@@ -56,7 +56,7 @@ SECTIONS = (
         ("side", "limit", "fire_at", "clear_at", "critical_at", "for_s", "keep_firing_for_s"),
     ),
     ("Missing data", ("no_data", "no_data_for_s")),
-    ("Notices", ("cooldown_s", "repeat_s")),
+    ("Notices", ("policy", "cooldown_s", "repeat_s")),
 )
 
 
@@ -93,6 +93,8 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
         for name in ("fire_at", "clear_at"):
             self.fields[name].required = False
         others = Rule.objects.exclude(pk=self.instance.pk).exclude(kind=Kind.COMPOSITE.value)
+        policy: Any = self.fields["policy"]
+        policy.empty_label = "the default policy; without one all channels at once"
         members: Any = self.fields["members"]
         members.queryset = others
         kind = self.fields["kind"].widget

@@ -16,7 +16,7 @@ from monitoring.alerts.machine import Severity
 from monitoring.channels import CHANNELS, ChannelError
 from monitoring.models import Alert, ChannelConfig, Delivery, Journal, Rule, Series, Silence
 from monitoring.models.delivery import DeliveryStatus
-from monitoring.models.rule import SAMPLE_AGE
+from monitoring.models.rule import EVALUATOR_LAG, JUDGED_BY_WORKER
 
 LAST_KEY = "aicleaner:live:last"
 TEST_ANSWERS_IN = timedelta(seconds=90)
@@ -160,7 +160,7 @@ def rules_with_states(host: str) -> list[RuleRow]:
     for rule in Rule.objects.prefetch_related("members", "rule_set"):
         spec, known = rule.spec(), states.get(rule.pk, {})
         n = sum(value is not None and spec.selector.fits(name) for name, value in latest.items())
-        whole = 1 if spec.kind is Kind.COMPOSITE or rule.series == SAMPLE_AGE else n
+        whole = 1 if spec.kind is Kind.COMPOSITE or rule.series in JUDGED_BY_WORKER else n
         n_not_ok = sum(n for state, n in known.items() if state != "ok")
         not_ok = {state: n for state, n in known.items() if state != "ok"}
         n_ok = max(whole - n_not_ok, 0) if latest else None
@@ -186,7 +186,7 @@ def latest_values(host: str) -> dict[str, float | None]:
 
 def rules_to_evaluate() -> list[RuleSpec]:
     """Those that are switched on, and those that a composite joins; not what the worker judges."""
-    rules = Rule.objects.exclude(series=SAMPLE_AGE).prefetch_related("members")
+    rules = Rule.objects.exclude(series__in=JUDGED_BY_WORKER).prefetch_related("members")
     specs = {rule.pk: rule.spec() for rule in rules}
     joined = {member for spec in specs.values() if not spec.part for member in spec.members}
     return [spec for spec in specs.values() if not spec.part or spec.id in joined]
@@ -199,20 +199,21 @@ def series_like(rule: Rule) -> tuple[bool, list[str]]:
     metrics = sorted({name.partition("{")[0] for name in names})
     words = set(selector.metric.split("_"))
     alike = sorted(metrics, key=lambda metric: -len(words & set(metric.split("_"))))
-    there = rule.series == SAMPLE_AGE or any(selector.fits(name) for name in names)
+    there = rule.series in JUDGED_BY_WORKER or any(selector.fits(name) for name in names)
     return there, alike[:3]
 
 
-def newest_sample_at(valkey: redis.Redis, host: str, now: float) -> float | None:
-    """When the newest sample of `host` was taken, by Valkey or the store; None: never, as far as is known."""
+def newest_sample(valkey: redis.Redis, host: str, now: float) -> tuple[float | None, float | None]:
+    """When the newest sample of `host` was taken, by Valkey or the store (None: never, as far as is known), and how
+    many seconds the evaluator was behind then (None: unknown)."""
     raw: Any = valkey.get(LAST_KEY)
     last = json.loads(raw) if raw else {}
     if last.get("host") == host:
-        return float(last["at"])
+        return float(last["at"]), last["v"].get(EVALUATOR_LAG)
     stored = (
         Journal.objects.filter(host=host, at__lte=now).order_by("-at").values_list("at", flat=True).first()
     )
-    return None if stored is None else float(stored)
+    return (None if stored is None else float(stored)), None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""What time alone brings about, looked after by the worker every few seconds: repeats, ends of acknowledgements and
-silences, what nobody was told yet, and the silence of a host."""
+"""What time alone brings about, looked after by the worker every few seconds: repeats, steps of
+escalations, ends of acknowledgements and silences, what nobody was told yet, and what the collector can't judge itself."""
 
 from datetime import datetime, timedelta
 
@@ -7,6 +7,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from monitoring import news
+from monitoring.alerts import escalation
 from monitoring.alerts.evaluator import Watched
 from monitoring.alerts.machine import Memory
 from monitoring.alerts.notices import NoticeEvent, held_back, tell
@@ -18,22 +19,24 @@ from monitoring.alerts.recording import (
     write_entry,
 )
 from monitoring.alerts.series import fingerprint, labels_of
-from monitoring.models import Alert, Delivery, Rule, RuleState, Silence
-from monitoring.models.rule import SAMPLE_AGE
+from monitoring.models import Alert, AlertStep, Delivery, Rule, RuleState, Silence
+from monitoring.models.escalation import StepState
+from monitoring.models.rule import EVALUATOR_LAG, SAMPLE_AGE
 
 KEPT = timedelta(days=400)
 
 
 def tend(now: datetime) -> None:
-    """One look at everything that is open."""
-    for alert_id in Alert.objects.filter(resolved_at=None).values_list("pk", flat=True):
-        _tend_alert(alert_id, now)
+    """One look at everything that is open: first the ends of silences, so that who was told before hears that it still
+    fires before the steps of an escalation draw in others."""
     for silence in Silence.objects.filter(closed=False, start__lte=now):
         end = silence.last_end(now)
         if end is not None and (silence.told_to is None or silence.told_to < end):
             _close_window(silence.pk, end, now)
         elif silence.end <= now:  # it ended between two windows
             Silence.objects.filter(pk=silence.pk).update(closed=True)
+    for alert_id in Alert.objects.filter(resolved_at=None).values_list("pk", flat=True):
+        _tend_alert(alert_id, now)
 
 
 @transaction.atomic
@@ -41,6 +44,7 @@ def _tend_alert(alert_id: int, now: datetime) -> None:
     alert = _open_alert(alert_id)
     if alert is None:
         return
+    changed = True
     if alert.acknowledged_at is not None:
         if alert.acknowledged_until is None or alert.acknowledged_until > now:
             return
@@ -53,8 +57,35 @@ def _tend_alert(alert_id: int, now: datetime) -> None:
     elif alert.repeat_at is not None and alert.repeat_at <= now:
         tell(alert, NoticeEvent.REPEAT, now)
     else:
-        return
-    news.tell("alert", alert.pk)
+        changed = False
+    if alert.policy_name and alert.told_at is not None:
+        changed |= _escalate(alert, now)
+    if changed:
+        news.tell("alert", alert.pk)
+
+
+def _escalate(alert: Alert, now: datetime) -> bool:
+    """Take the highest overdue step; False: nothing changed. What holds a notice back lets the steps wait."""
+    found = escalation.due(alert, now)
+    step, passed = found.step, found.passed
+    if step is None and not passed:
+        return False
+    if reason := held_back(alert, NoticeEvent.ESCALATED, now):
+        overdue = [each.pk for each in (step, *passed) if each is not None]
+        waiting = AlertStep.objects.filter(pk__in=overdue).exclude(reason=reason[:200])
+        return bool(waiting.update(reason=reason[:200]))
+    for each in passed:
+        if step is None or each.number > step.number:
+            why = "its channels are off or deleted"
+        else:
+            why = f"step {step.number} was overdue as well, and was taken instead"
+        escalation.decide(each, StepState.SKIPPED, why, now)
+    if step is not None:
+        escalation.decide(step, StepState.TAKEN, "", now)
+        names = ", ".join(step.channels.filter(enabled=True).values_list("name", flat=True))
+        write_entry(alert, now, NoticeEvent.ESCALATED, f"step {step.number}: {names}")
+        tell(alert, NoticeEvent.ESCALATED, now, step=step)
+    return True
 
 
 @transaction.atomic
@@ -81,16 +112,18 @@ def _open_alert(alert_id: int) -> Alert | None:
     return found.filter(pk=alert_id, resolved_at=None).first()
 
 
-def watch_host(host: str, age_s: float | None, now: datetime) -> None:
-    """Judge the age of a host's newest sample (None: it never had one) by the rules on SAMPLE_AGE."""
-    for rule in Rule.objects.filter(series=SAMPLE_AGE, enabled=True):
-        mark = fingerprint(rule.pk, labels_of(host, SAMPLE_AGE))
+def watch_host(host: str, age_s: float | None, lag_s: float | None, now: datetime) -> None:
+    """Judge the age of a host's newest sample (None: it never had one), and how far its evaluator is behind (None:
+    nothing is known of it now), by the rules on SAMPLE_AGE and EVALUATOR_LAG."""
+    values = {SAMPLE_AGE: age_s, EVALUATOR_LAG: lag_s}
+    for rule in Rule.objects.filter(series__in=values, enabled=True):
+        mark = fingerprint(rule.pk, labels_of(host, rule.series))
         state = RuleState.objects.filter(pk=mark).select_related("alert").first()
-        watched = Watched(rule.spec(), host, SAMPLE_AGE, mark)
+        watched = Watched(rule.spec(), host, rule.series, mark)
         if state is not None:
             watched.memory, watched.seq = Memory.from_json(state.memory), state.seq
             watched.peak = state.alert.peak if state.alert is not None else None
-        step = watched.take(age_s, now.timestamp())
+        step = watched.take(values[rule.series], now.timestamp())
         if step is not None:
             try:
                 record_step(step)

@@ -34,7 +34,7 @@ class AlertsFileError(ValueError):
 
 
 class FileRuleForm(RuleForm):
-    """The form of the page; members are names, since the file may bring them itself."""
+    """The form of the page; members and policies are names, since the file may bring them itself."""
 
     def __init__(self, *args: Any, names: Iterable[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -43,6 +43,9 @@ class FileRuleForm(RuleForm):
             required=False,
             error_messages={"invalid_choice": "%(value)s is no rule that it can join."},
         )
+        policy: Any = self.fields["policy"]
+        policy.to_field_name = "name"
+        policy.error_messages["invalid_choice"] = "There is no such escalation policy: set it up first."
 
     def _save_m2m(self) -> None:
         raise NotImplementedError("members are set by `take`")
@@ -131,6 +134,7 @@ def _values(rule: Rule, members: list[str]) -> dict[str, Any]:
     return {
         **found,
         "members": members,
+        "policy": rule.policy.name if rule.policy is not None else None,
         "severity": Severity(rule.severity).name.lower(),
         "kind": str(rule.kind),
         "aggregate": str(rule.aggregate),

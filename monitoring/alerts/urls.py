@@ -1,6 +1,6 @@
 from django.urls import path
 
-from monitoring.alerts import channel_views, rule_views, transfer_views, views
+from monitoring.alerts import channel_views, policy_views, rule_views, transfer_views, views
 
 urlpatterns = [
     path("", views.alerts, name="alerts"),
@@ -24,6 +24,11 @@ urlpatterns = [
     path("channels/<int:config_id>/", channel_views.edit, name="channel"),
     path("channels/<int:config_id>/delete/", channel_views.delete, name="channel-delete"),
     path("channels/<int:config_id>/test/", channel_views.test, name="channel-test"),
+    path("escalation/", policy_views.policies, name="policies"),
+    path("escalation/new/", policy_views.new, name="policy-new"),
+    path("escalation/words/", policy_views.policy_words, name="policy-words"),
+    path("escalation/<int:policy_id>/", policy_views.edit, name="policy"),
+    path("escalation/<int:policy_id>/delete/", policy_views.delete, name="policy-delete"),
     path("deliveries/retry/", channel_views.retry_all, name="deliveries-retry"),
     path("deliveries/<int:delivery_id>/retry/", channel_views.retry, name="delivery-retry"),
     path("<int:alert_id>/", views.alert, name="alert"),

@@ -89,6 +89,7 @@ def _alert_page(request: HttpRequest, alert_id: int, **forms: Form) -> HttpRespo
     context: dict[str, Any] = {
         "alert": found,
         "entries": found.entries.all(),
+        "steps": found.steps.prefetch_related("channels"),
         "deliveries": found.deliveries.select_related("config"),
         "chart": charts.episode_chart(found, timezone.now()),
         "acknowledge_form": AcknowledgeForm(),

@@ -11,6 +11,7 @@ from monitoring.alerts.windows import Aggregate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from monitoring.alerts.policy_services import StepValues
     from monitoring.models import Rule
 
 PER = {1: "s", 60: "min", 3600: "h"}
@@ -50,6 +51,28 @@ def sentence(rule: "Rule", members: "Sequence[str]" = ()) -> str:
     if rule.no_data == NoData.FIRE:
         parts.append(f"Missing samples fire it, too, after {duration(rule.no_data_for_s)}.")
     return " ".join(parts)
+
+
+def escalation(steps: "Sequence[StepValues]", group_wait_s: int) -> str:
+    """Whom an alert is told, and whom later: one sentence a step."""
+    said = []
+    for number, step in enumerate(steps):
+        whom = " and ".join(each.name for each in step.channels) or "no channel any more"
+        severity = step.least_severity.name.lower()
+        of = (
+            ""
+            if step.least_severity is Severity.INFO
+            else f", of {severity} alerts{' and worse' if step.least_severity < Severity.CRITICAL else ''} only"
+        )
+        if step.after_min == 0:
+            said.append(f"{'At once' if number == 0 else 'At once as well'}: {whom}{of}.")
+        else:
+            said.append(f"If nobody has acknowledged it after {duration(step.after_min * 60)}: {whom}{of}.")
+    if group_wait_s:
+        said.append(
+            f"Fires of one host within {duration(group_wait_s)} go out as one message; a critical one doesn't wait."
+        )
+    return " ".join(["The log hears everything.", *said])
 
 
 def _compared(rule: "Rule") -> str:

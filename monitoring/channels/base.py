@@ -25,16 +25,23 @@ class Notice:
     text: str
     at: datetime
     attempt: int
+    group: tuple[str, ...] = ()  # keys of the notices that this one tells together; (): it is one
 
     def payload(self) -> dict[str, Any]:
         """As JSON for programs, the same over all attempts."""
         found = asdict(self)
         del found["attempt"]
-        return {**found, "at": self.at.isoformat()}
+        return {**found, "at": self.at.isoformat(), "group": list(self.group)}
 
     @property
     def title(self) -> str:
-        return f"[{self.severity}] {self.event}: {self.labels.get('rule', 'alert')}"
+        what = f"{len(self.group)} alerts" if self.group else self.labels.get("rule", "alert")
+        return f"[{self.severity}] {self.event}: {what}"
+
+    @property
+    def thread(self) -> str:
+        """What a later notice of the same alert has in common with it; one of several alerts stands alone."""
+        return self.key.replace(":", ".") if self.group else str(self.alert_id)
 
 
 class ChannelError(Exception):

@@ -36,7 +36,7 @@ class HomeAssistantChannel(Channel):
 
     def _body(self, notice: Notice) -> dict[str, Any]:
         said: dict[str, Any] = {"title": notice.title, "message": notice.text}
-        tag = f"aicleaner-{notice.alert_id}"
+        tag = f"aicleaner-{notice.thread}"
         if self.service == SEND_MESSAGE:
             return {**said, "entity_id": self.entity}
         if self.service.startswith("persistent_notification."):

@@ -1,4 +1,4 @@
-"""One POST to where a person wants it: to a checked address, no redirects, bounded in time and size."""
+"""One request to where a person wants it: to a checked address, no redirects, bounded in time and size."""
 
 import asyncio
 import socket
@@ -55,13 +55,24 @@ class Answer:
 
 def post(url: str, body: bytes, headers: dict[str, str], tls: ssl.SSLContext, now: datetime) -> None:
     """Return once the receiver has answered 2xx. Raises ChannelError."""
+    _send("POST", url, body, headers, tls, now)
+
+
+def get(url: str, tls: ssl.SSLContext, now: datetime) -> None:
+    """Return once it has answered 2xx; what it says is of no interest. Raises ChannelError."""
+    _send("GET", url, None, {}, tls, now)
+
+
+def _send(
+    method: str, url: str, body: bytes | None, headers: dict[str, str], tls: ssl.SSLContext, now: datetime
+) -> None:
     parsed = URL(url)
     try:
         addresses = resolve(parsed.host or "", parsed.port or 0)
     except AddressError as error:
         raise refused(error) from error
     try:
-        answer = asyncio.run(_post(parsed, body, headers, tls, addresses))
+        answer = asyncio.run(_ask(method, parsed, body, headers, tls, addresses))
     except TimeoutError as error:
         raise ChannelError(f"{parsed.host} gave no answer within {TIMEOUT.total:g} s") from error
     except (aiohttp.ClientError, OSError) as error:
@@ -79,13 +90,18 @@ def post(url: str, body: bytes, headers: dict[str, str], tls: ssl.SSLContext, no
     )
 
 
-async def _post(
-    url: URL, body: bytes, headers: dict[str, str], tls: ssl.SSLContext, addresses: list[str]
+async def _ask(
+    method: str,
+    url: URL,
+    body: bytes | None,
+    headers: dict[str, str],
+    tls: ssl.SSLContext,
+    addresses: list[str],
 ) -> Answer:
     connector = aiohttp.TCPConnector(resolver=_Checked(addresses), ssl=tls, force_close=True)
     async with (
         aiohttp.ClientSession(connector=connector, timeout=TIMEOUT, trust_env=False) as session,
-        session.post(url, data=body, headers=headers, allow_redirects=False) as answer,
+        session.request(method, url, data=body, headers=headers, allow_redirects=False) as answer,
     ):
         text = (await answer.content.read(MAX_ANSWER)).decode(errors="replace")
         return Answer(answer.status, answer.reason or "", text, answer.headers.get("Retry-After", ""))

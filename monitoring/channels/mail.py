@@ -93,7 +93,7 @@ class MailChannel(Channel):
 
     def _message(self, notice: Notice) -> EmailMessage:
         domain = self.sender.rpartition("@")[2]
-        episode = f"<{notice.alert_id}.aicleaner@{domain}>"
+        episode = f"<{notice.thread}.aicleaner@{domain}>"
         message = EmailMessage()
         message["From"], message["To"] = self.sender, ", ".join(self.recipients)
         message["Subject"] = f"{notice.title}: {' '.join(notice.text.split())}"[:150]

@@ -44,6 +44,7 @@ class Alert(models.Model):
     told_at = models.DateTimeField(null=True)  # the last notice that was not held back
     repeat_at = models.DateTimeField(null=True)
     n_notices = models.PositiveIntegerField(default=0)
+    policy_name = models.CharField(max_length=60, blank=True)  # that it follows; '': all channels at once
 
     class Meta:
         ordering = ("-fired_at", "-id")

@@ -30,6 +30,9 @@ class Delivery(models.Model):
     config = models.ForeignKey(ChannelConfig, models.SET_NULL, null=True, related_name="deliveries")
     event = models.CharField(max_length=20)
     text = models.CharField(max_length=1000)
+    may_group = models.BooleanField(default=False)  # it may be told with others that begin within the wait
+    # Key of the one message that tells it with others: once it was tried, the same rows under the same key.
+    group = models.CharField(max_length=130, blank=True)
     status = models.CharField(max_length=10, choices=DeliveryStatus.choices, default=DeliveryStatus.WAITING)
     reason = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField()

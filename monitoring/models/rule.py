@@ -16,6 +16,10 @@ from monitoring.alerts.windows import Aggregate
 
 # Not sampled by a reader: seconds since a host's newest sample, judged by the worker, since a dead collector can't.
 SAMPLE_AGE = "sample_age_s"
+# Seconds that the evaluator is behind the samples: sampled by the collector, judged by the worker, since an evaluator
+# that is late judges itself late.
+EVALUATOR_LAG = "evaluator_lag_s"
+JUDGED_BY_WORKER = (SAMPLE_AGE, EVALUATOR_LAG)
 HOUR_S, DAY_S = 3600, 24 * 3600
 KINDS = [
     (Kind.THRESHOLD.value, "threshold: a value, or an aggregate of a window"),
@@ -148,6 +152,15 @@ class Rule(models.Model):
     repeat_s = _seconds(
         "repeat (s)", 4 * 3600, "Seconds until a firing alert is told again; 0: never", most=30 * DAY_S
     )
+    policy = models.ForeignKey(
+        "monitoring.EscalationPolicy",
+        models.SET_NULL,
+        verbose_name="escalation",
+        related_name="rules",
+        null=True,
+        blank=True,
+        help_text="Whom it tells, and whom later while nobody acknowledges it",
+    )
     advice = models.CharField(
         max_length=300, blank=True, help_text="What to do about it; stands in each notice"
     )
@@ -188,8 +201,8 @@ class Rule(models.Model):
             parse_selector(self.series)
         except SelectorError as error:
             errors["series"] = str(error)
-        if self.series == SAMPLE_AGE and kind is not Kind.THRESHOLD:
-            errors["series"] = "The age of the newest sample goes with a threshold only."
+        if self.series in JUDGED_BY_WORKER and kind is not Kind.THRESHOLD:
+            errors["series"] = "What the worker judges goes with a threshold only."
         share = kind is Kind.THRESHOLD and self.aggregate == Aggregate.SHARE
         if share and not self.divisor:
             errors["divisor"] = "A share needs the metric that it is a share of."

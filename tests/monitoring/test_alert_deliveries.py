@@ -278,18 +278,18 @@ def test_a_silent_host_is_found_and_inhibits_its_other_alerts(bench: Bench, chan
     bench.heat(95)
     bench.work()
     for seconds in range(0, 40, 5):
-        tending.watch_host(HOST, float(seconds), at(bench.now + seconds))
+        tending.watch_host(HOST, float(seconds), 0.0, at(bench.now + seconds))
     bench.work(40)
     bench.work(4 * 3600)
     assert channel.events == ["fired", "fired", "repeat"]
     silent = Alert.objects.get(series=SAMPLE_AGE)
     assert reasons() == [f"inhibited by alert {silent.pk}: the host is silent"]
-    tending.watch_host(HOST, 1.0, bench.clock())
+    tending.watch_host(HOST, 1.0, 0.0, bench.clock())
     bench.now += 10
-    tending.watch_host(HOST, 1.0, bench.clock())
+    tending.watch_host(HOST, 1.0, 0.0, bench.clock())
     bench.work()
     assert channel.events[-1] == "resolved"
-    tending.watch_host(HOST, None, bench.clock())  # a host that was never heard is not silent
+    tending.watch_host(HOST, None, None, bench.clock())  # a host that was never heard is not silent
     assert Alert.objects.filter(resolved_at=None).count() == 1
 
 

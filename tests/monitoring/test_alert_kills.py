@@ -12,12 +12,13 @@ import pytest
 from django.conf import settings
 from django.db import connection, connections
 
+from monitoring.alerts import tending
 from monitoring.alerts.loop import AlertLoop
 from monitoring.channels import CHANNELS
 from monitoring.channels.base import Notice
 from monitoring.channels.log import LogChannel
 from monitoring.channels.webhook import WebhookChannel, new_secret
-from monitoring.models import Alert, Delivery, Event, RuleState
+from monitoring.models import Alert, Delivery, EscalationPolicy, EscalationStep, Event, RuleState
 from tests.monitoring.alerting import HOST, Bench, at, make_rule, sample
 from tests.monitoring.receivers import configure
 
@@ -243,3 +244,86 @@ def test_killed_before_or_after_the_send_a_webhook_hears_of_it(when: str, tmp_pa
     assert len(got.read_text().splitlines()) == (2 if when == "after" else 1)
     assert len(set(got.read_text().splitlines())) == 1
     assert config.deliveries.get().status == "sent"
+
+
+def test_a_collector_killed_at_any_statement_writes_an_episode_with_all_its_steps_or_none() -> None:
+    make_rule()
+    AlertLoop(HOST)._ready(0.0)
+    config = configure("webhook", {}, {"url": "http://127.0.0.1:9/", "signing_secret": new_secret()})
+    policy = EscalationPolicy.objects.create(name="Ops", is_default=True)
+    for number, after_min in enumerate((0, 15), 1):
+        step = EscalationStep.objects.create(policy=policy, number=number, after_min=after_min)
+        step.channels.add(config)
+    n = 0
+    while True:
+        Alert.objects.all().delete()
+        RuleState.objects.all().delete()
+        ended = in_a_process(killed_before_statement(n, collect(95)))
+        assert in_a_process(collect(95, start=1000))
+        alert = Alert.objects.get()
+        assert [(each.number, each.state, each.channels.count()) for each in alert.steps.all()] == [
+            (1, "taken", 1),
+            (2, "waiting", 1),
+        ]
+        assert set(alert.deliveries.values_list("channel", flat=True)) == {"log", config.key}
+        if ended:
+            break
+        n += 1
+    assert n > 20
+
+
+def test_a_worker_killed_at_any_statement_takes_each_step_once() -> None:
+    """The step and its outbox rows are one transaction; the channel that it draws in is told under one key."""
+    make_rule(repeat_s=0)
+    config = configure("webhook", {}, {"url": "http://127.0.0.1:9/", "signing_secret": new_secret()})
+    policy = EscalationPolicy.objects.create(name="Ops", is_default=True)
+    step = EscalationStep.objects.create(policy=policy, number=1, after_min=1)
+    step.channels.add(config)
+    Bench().heat(95)
+    Bench().work(2)
+    alert, n = Alert.objects.get(), 0
+    while True:
+        alert.deliveries.filter(event="escalated").delete()
+        alert.entries.filter(kind="escalated").delete()
+        alert.steps.update(state="waiting", decided_at=None)
+        ended = in_a_process(killed_before_statement(n, lambda: tending.tend(at(100))))
+        assert in_a_process(lambda: tending.tend(at(100)))
+        assert [each.channel for each in alert.deliveries.filter(event="escalated")] == ["log", config.key]
+        assert alert.entries.filter(kind="escalated").count() == 1
+        assert alert.steps.get().state == "taken"
+        if ended:
+            break
+        n += 1
+    assert n > 8
+
+
+def test_a_worker_killed_at_any_statement_loses_nothing_of_a_group(tmp_path: Path) -> None:
+    settings_before, settings.ALERT_GROUP_WAIT_S = settings.ALERT_GROUP_WAIT_S, 30
+    make_rule(series="disk_percent")
+    got = tmp_path / "got"
+    try:
+        with webhook_process(got) as port:
+            secrets = {"url": f"http://127.0.0.1:{port}/", "signing_secret": new_secret()}
+            config = configure("webhook", {}, secrets)
+            Bench().heat(None, **{"disk_percent{mount=/a}": 95.0, "disk_percent{mount=/b}": 95.0})
+            Delivery.objects.filter(channel="log").delete()
+            key, n, times = Delivery.objects.order_by("id")[0].key, 0, set[int]()
+            while True:
+                got.unlink(missing_ok=True)
+                Delivery.objects.update(
+                    status="waiting", locked_until=None, attempts=0, due_at=at(30), group="", reason=""
+                )
+                ended = in_a_process(killed_before_statement(n, work))
+                assert in_a_process(lambda: Bench().work(100 + 61))
+                lines = got.read_text().splitlines()
+                assert set(lines) == {f"group:{key}"}
+                times.add(len(lines))
+                rows = Delivery.objects.filter(config=config)
+                assert {(row.status, row.reason) for row in rows} == {("sent", "in one message with 1 more")}
+                if ended:
+                    break
+                n += 1
+    finally:
+        settings.ALERT_GROUP_WAIT_S = settings_before
+    assert n > 10
+    assert times == {1, 2}

@@ -105,6 +105,7 @@ def test_a_webhook_gets_json_that_its_secret_proves(receiver: HttpReceiver) -> N
         "alert_id": 7,
         "severity": "warning",
         "labels": {"host": "box", "rule": "Heat"},
+        "group": [],
         "text": "Heat on box: 95 %, fires at 90 %",
         "at": "2027-01-15T08:00:00+00:00",
     }
