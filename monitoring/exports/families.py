@@ -99,6 +99,7 @@ HELP = {
     "gpu_memory_busy_percent": "Share of the time in which the GPU memory was read or written.",
     "gpu_energy_j": "Energy since the driver was loaded.",
     "collector_samples_waiting": "Samples that wait for the database.",
+    "evaluator_lag_s": "Seconds that the judging of alert rules is behind the samples.",
     "collector_samples_lost_total": "Samples that were never stored.",
 }
 # Of the gateway's own counters, which are no series: rates of them are.
