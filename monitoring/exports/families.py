@@ -59,6 +59,7 @@ UNITS = (
     Unit("_s_total", "_seconds_total", 1.0, "s"),
     Unit("_bytes_per_s", "_bytes_per_second", 1.0, "By/s"),
     Unit("_per_s", "_per_second", 1.0, "1/s"),
+    Unit("_s", "_seconds", 1.0, "s"),
     Unit("_celsius", "_celsius", 1.0, "Cel"),
     Unit("_bytes", "_bytes", 1.0, "By"),
     Unit("", "", 1.0, "1"),
