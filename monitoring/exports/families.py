@@ -59,6 +59,7 @@ UNITS = (
     Unit("_s_total", "_seconds_total", 1.0, "s"),
     Unit("_bytes_per_s", "_bytes_per_second", 1.0, "By/s"),
     Unit("_per_s", "_per_second", 1.0, "1/s"),
+    Unit("_s", "_seconds", 1.0, "s"),
     Unit("_celsius", "_celsius", 1.0, "Cel"),
     Unit("_bytes", "_bytes", 1.0, "By"),
     Unit("", "", 1.0, "1"),
@@ -99,6 +100,7 @@ HELP = {
     "gpu_memory_busy_percent": "Share of the time in which the GPU memory was read or written.",
     "gpu_energy_j": "Energy since the driver was loaded.",
     "collector_samples_waiting": "Samples that wait for the database.",
+    "evaluator_lag_s": "Seconds that the judging of alert rules is behind the samples.",
     "collector_samples_lost_total": "Samples that were never stored.",
 }
 # Of the gateway's own counters, which are no series: rates of them are.
