@@ -81,3 +81,17 @@ def page(browser: Browser, product: Product, problems: list[str]) -> Iterator[Pa
     yield page
     context.close()
     assert not problems
+
+
+@pytest.fixture
+def phone(browser: Browser, product: Product) -> Iterator[Page]:
+    """A second browser, a phone, logged in, on the list of alerts."""
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(f"{product.web_url}/login/?next=/alerts/")
+    page.fill("#id_username", "admin")
+    page.fill("#id_password", "only-for-this-test")
+    page.click("button[type=submit]")
+    page.wait_for_selector("#alerts")
+    yield page
+    context.close()

@@ -1,7 +1,6 @@
 """An alert from its condition to its end, with two people looking."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -9,20 +8,6 @@ from playwright.sync_api import Browser, Page, expect
 from tests.product import Product
 
 FIRES_S, RESOLVES_S = 60_000, 60_000
-
-
-@pytest.fixture
-def other(browser: Browser, product: Product) -> Iterator[Page]:
-    """A second browser, logged in, on the list of alerts."""
-    context = browser.new_context(viewport={"width": 390, "height": 844})
-    page = context.new_page()
-    page.goto(f"{product.web_url}/login/?next=/alerts/")
-    page.fill("#id_username", "admin")
-    page.fill("#id_password", "only-for-this-test")
-    page.click("button[type=submit]")
-    page.wait_for_selector("#alerts")
-    yield page
-    context.close()
 
 
 def set_memory_rule(page: Page, product: Product, **values: str) -> None:
@@ -36,9 +21,9 @@ def set_memory_rule(page: Page, product: Product, **values: str) -> None:
 
 
 def test_an_alert_fires_is_acknowledged_and_resolves_before_two_people(
-    page: Page, other: Page, product: Product
+    page: Page, phone: Page, product: Product
 ) -> None:
-    expect(other.locator("#alerts")).to_contain_text("Nothing is wrong", timeout=30_000)
+    expect(phone.locator("#alerts")).to_contain_text("Nothing is wrong", timeout=30_000)
     set_memory_rule(
         page, product, fire_at="1", clear_at="0.5", for_s="1", keep_firing_for_s="1", window_s="2"
     )
@@ -49,30 +34,30 @@ def test_an_alert_fires_is_acknowledged_and_resolves_before_two_people(
     expect(page.locator("#alert-strip")).to_contain_text("Memory", timeout=FIRES_S)
     expect(page.locator("#alert-count")).to_contain_text("1")
     expect(page.locator("#lane [title*='Memory on']")).to_have_count(1)
-    expect(other.locator("#alerts")).to_contain_text("Memory on", timeout=FIRES_S)
+    expect(phone.locator("#alerts")).to_contain_text("Memory on", timeout=FIRES_S)
 
     # A half-written note survives what happens meanwhile; an empty one is refused beside its field.
-    other.locator("#alerts a").first.click()
-    other.fill("#note textarea", "half a thought")
+    phone.locator("#alerts a").first.click()
+    phone.fill("#note textarea", "half a thought")
     page.locator("#alert-strip").get_by_role("link", name="Acknowledge").click()
     expect(page.locator("#plot .main-svg").first).to_be_visible()
     page.locator("#acknowledge").get_by_role("button").click()
     expect(page.locator("#acknowledge .error")).to_contain_text("Say what you found")
     page.fill("#acknowledge textarea", "closing the other tabs")
     page.locator("#acknowledge").get_by_role("button").click()
-    expect(other.locator(".timeline")).to_contain_text("closing the other tabs")
-    expect(other.locator("#alert-strip")).to_contain_text("acknowledged by admin")
-    expect(other.locator("#acknowledge")).to_have_count(0)
-    expect(other.locator("#note textarea")).to_have_value("half a thought")
+    expect(phone.locator(".timeline")).to_contain_text("closing the other tabs")
+    expect(phone.locator("#alert-strip")).to_contain_text("acknowledged by admin")
+    expect(phone.locator("#acknowledge")).to_have_count(0)
+    expect(phone.locator("#note textarea")).to_have_value("half a thought")
     log = product.data_dir / "logs" / "alerts.log"
     assert len(re.findall(r"warning fired Memory", log.read_text())) == 1
 
     # The threshold is set back: it resolves, for both.
     set_memory_rule(page, product, fire_at="99.9", clear_at="99.5")
-    expect(other.locator("#alert header")).to_contain_text("resolved", timeout=RESOLVES_S)
-    expect(other.locator("#alert-strip .strip")).to_have_count(0)
-    expect(other.locator("#alert-count")).to_be_hidden()
-    expect(other.locator(".timeline")).to_contain_text("resolved")
+    expect(phone.locator("#alert header")).to_contain_text("resolved", timeout=RESOLVES_S)
+    expect(phone.locator("#alert-strip .strip")).to_have_count(0)
+    expect(phone.locator("#alert-count")).to_be_hidden()
+    expect(phone.locator(".timeline")).to_contain_text("resolved")
     page.goto(f"{product.web_url}/alerts/?state=resolved")
     expect(page.locator("#alerts")).to_contain_text("Memory on")
 

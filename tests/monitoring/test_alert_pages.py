@@ -358,3 +358,14 @@ def test_deliveries_are_looked_at_in_the_admin(admin: Client, alert: Alert) -> N
         in admin.get(reverse("admin:monitoring_delivery_changelist")).content.decode()
     )
     assert admin.get(reverse("admin:monitoring_delivery_add")).status_code == 403
+
+
+def test_rules_are_found_in_the_admin_and_edited_on_their_form(admin: Client) -> None:
+    rule = make_rule()
+    page = admin.get(reverse("admin:monitoring_rule_changelist")).content.decode()
+    assert reverse("admin:monitoring_rule_change", args=[rule.pk]) in page
+    assert admin.get(reverse("admin:monitoring_rule_change", args=[rule.pk]))["Location"] == reverse(
+        "rule", args=[rule.pk]
+    )
+    assert admin.get(reverse("admin:monitoring_rule_add"))["Location"] == reverse("rule-new")
+    assert admin.get(reverse("admin:monitoring_rule_change", args=["x"])).status_code == 404
