@@ -26,4 +26,7 @@ function hello({ last_told_ago_s: ago }) {
   deafSince = null;
 }
 
-open();
+// Not before everybody listens: htmx and the page's own scripts, which come after this one and may be slow to arrive.
+// A module is too early for that until the DOM's event, which is after the last of them.
+if (document.readyState === "complete") open();
+else document.addEventListener("DOMContentLoaded", open);

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, WebSocketRoute, expect
+from playwright.sync_api import Browser, Page, Route, WebSocketRoute, expect
 
 from tests.product import Product, wait_for
 
@@ -36,7 +36,7 @@ def start(page: Page, product: Product, **fields: str) -> str:
         else:
             page.fill(f"[name={name}]", value)
     page.click("text=Start the benchmark")
-    page.wait_for_url(re.compile(r"/benchmarks/\d+/$"))
+    page.wait_for_url(re.compile(r"/benchmarks/\d+/$"), wait_until="commit")
     return page.url
 
 
@@ -85,6 +85,16 @@ def test_what_happened_before_the_page_was_connected_is_shown(page: Page, produc
     wait_for(lambda: newest_state(product) == "done", "the run is over", 120)
     expect(page.locator("#run .badge").first).not_to_have_text("done")
     waiting[-1].connect_to_server()
+    expect(page.locator("#run .badge").first).to_have_text("done")
+
+
+def test_what_happened_before_the_last_script_of_the_page_came_is_shown(page: Page, product: Product) -> None:
+    held: list[Route] = []
+    page.route("**/plotly-basic.min.js", lambda route: held.append(route))
+    start(page, product, **QUICK)
+    expect(page.locator("#run .badge").first).to_be_visible()
+    wait_for(lambda: newest_state(product) == "done", "the run is over", 120)
+    held[-1].continue_()
     expect(page.locator("#run .badge").first).to_have_text("done")
 
 
