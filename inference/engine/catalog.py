@@ -21,7 +21,8 @@ from inference.engine.scheduler import Loaded
 from inference.engine.store import Model, ModelStore
 from inference.gguf_tools.container import NotGgufError, read_header
 from inference.gguf_tools.metadata import read_metadata
-from inference.gguf_tools.quantize import QuantizeError, quantize_file, target
+from inference.gguf_tools.mixes import ENGINE_TYPES, QuantizeError, target
+from inference.gguf_tools.quantize import quantize_file
 
 TEMPLATE_NOTE = (
     "the embedded engine uses the chat template of the GGUF file; Go templates are stored, not interpreted"
@@ -219,7 +220,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     quantize = body.get("quantize") or body.get("quantization") or ""
     if quantize:
         try:
-            target(quantize)
+            target(quantize, ENGINE_TYPES)
         except QuantizeError as error:
             raise EngineError(500, str(error)) from error
         base = store.find(source) if source else None

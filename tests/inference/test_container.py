@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from inference.gguf_tools.container import NotGgufError, read_header
-from inference.gguf_tools.quantize import QuantizeError, quantize_file
+from inference.gguf_tools.mixes import QuantizeError
+from inference.gguf_tools.quantize import quantize_file
 from inference.sample_model.evaluate import FILE as SAMPLE
 
 
