@@ -1,0 +1,47 @@
+"""`python -m inference.work < PLAN`."""
+
+import signal
+import sys
+
+from inference.work.engine import EngineClient, full_name
+from inference.work.make import make_variant
+from inference.work.messages import WorkError, say
+from inference.work.plan import JobPlan
+from inference.work.prompts import ChatTemplate
+from inference.work.quality import compare_answers, compare_tokens
+from inference.work.speed import compare_speed
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))  # with what `finally` has to clean up
+    plan = JobPlan.model_validate_json(sys.stdin.buffer.read())
+    plan = plan.model_copy(update={"source": full_name(plan.source), "target": full_name(plan.target)})
+    engine = EngineClient(plan.engine_url, num_ctx=plan.measures.num_ctx)
+    try:
+        if plan.kind == "quantize":
+            make_variant(engine, plan)
+        compare(engine, plan)
+    except WorkError as error:
+        say("error", text=str(error))
+        return 1
+    say("done")
+    return 0
+
+
+def compare(engine: EngineClient, plan: JobPlan) -> None:
+    """Source against target: speed, tokens, answers."""
+    measures, source, target = plan.measures, plan.source, plan.target
+    for name in (source, target):
+        engine.tag(name)
+    if measures.n_pairs:
+        compare_speed(engine, source, target, measures.n_pairs, measures.num_predict)
+    if measures.n_prompts and plan.labelled:
+        template = ChatTemplate(engine.file_of(source))
+        prompts = [template.render(each.prompt) for each in plan.labelled[: measures.n_prompts]]
+        compare_tokens(engine, source, target, prompts, measures.n_tokens)
+    if measures.n_scored and plan.labelled:
+        compare_answers(engine, source, target, plan.labelled[: measures.n_scored])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

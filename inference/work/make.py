@@ -1,0 +1,175 @@
+"""Makes a variant: by the engine, by llama.cpp's own tool, or by our writer."""
+
+import resource
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from inference.gguf_tools.container import NotGgufError, read_header
+from inference.gguf_tools.metadata import read_metadata
+from inference.gguf_tools.mixes import ENGINE_TYPES, QuantizeError
+from inference.gguf_tools.quantize import planned_bytes, planned_types, quantize_file
+from inference.work.engine import EngineClient, Tag
+from inference.work.messages import WorkError, say, step
+from inference.work.plan import JobPlan
+
+SPARE = 1.02  # of the planned size, for padding and manifests
+LLAMA_QUANTIZE = "llama-quantize"
+
+
+def make_variant(engine: EngineClient, plan: JobPlan) -> None:
+    """The target exists afterwards, or nothing of it. Raises WorkError."""
+    started = time.monotonic()
+    tags = engine.tags()
+    source = engine.tag(plan.source)
+    if plan.target in tags:
+        raise WorkError(f"There is a model {plan.target} already. Delete it first, or choose another name.")
+    file = engine.file_of(plan.source)
+    maker = _maker(plan, file)
+    if maker == "engine":
+        _by_engine(engine, plan, source, file)
+    else:
+        assert file is not None
+        _by_file(engine, plan, file, maker)
+    made = engine.tag(plan.target)
+    say(
+        "made",
+        maker=maker,
+        source={
+            "digest": source.digest,
+            "size_bytes": source.size_bytes,
+            "quantization": source.quantization,
+        },
+        variant={"digest": made.digest, "size_bytes": made.size_bytes, "quantization": made.quantization},
+        took_s=time.monotonic() - started,
+        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
+
+
+def _maker(plan: JobPlan, file: Path | None) -> str:
+    wanted = plan.maker
+    if wanted == "auto":
+        wanted = "engine" if plan.level.upper() in ENGINE_TYPES else "own"
+    if wanted == "engine" and plan.level.upper() not in ENGINE_TYPES:
+        raise WorkError(f"The engine itself makes {', '.join(ENGINE_TYPES)} only, not {plan.level}.")
+    if wanted != "engine" and file is None:
+        raise WorkError(
+            f"The file of {plan.source} does not lie on this machine, so that only types which the engine makes itself "
+            f"are possible: {', '.join(ENGINE_TYPES)}."
+        )
+    if wanted == "llama-quantize" and shutil.which(LLAMA_QUANTIZE) is None:
+        raise WorkError("llama-quantize is not on the PATH of the worker.")
+    return wanted
+
+
+def _by_engine(engine: EngineClient, plan: JobPlan, source: Tag, file: Path | None) -> None:
+    if file is not None:
+        _look_for_room(plan, file, [file.parent])
+    for line in engine.create(plan.target, **{"from": plan.source}, quantize=plan.level):
+        if line.get("total"):
+            step("quantize", int(line.get("completed") or 0), int(line["total"]), "bytes")
+
+
+def _by_file(engine: EngineClient, plan: JobPlan, file: Path, maker: str) -> None:
+    _look_for_room(plan, file, [file.parent, plan.folder])
+    made = plan.folder / "variant.gguf"
+    try:
+        if maker == "own":
+            quantize_file(file, made, plan.level, lambda done, total: step("quantize", done, total, "bytes"))
+        else:
+            _by_llama_quantize(file, made, plan.level)
+        take_in(engine, plan, file, made)
+    except (QuantizeError, NotGgufError) as error:
+        raise WorkError(str(error)) from error
+    except OSError as error:
+        raise WorkError(f"The file can't be written: {error.strerror or error}.") from error
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def _by_llama_quantize(file: Path, made: Path, level: str) -> None:
+    total = len(read_metadata(file).tensors)
+    command = [LLAMA_QUANTIZE, str(file), str(made), level.upper()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        last = ""
+        for done, line in _tensors(process.stdout or ()):
+            last = line.strip() or last
+            step("quantize", done, total, "tensors")
+    if process.returncode:
+        made.unlink(missing_ok=True)
+        raise WorkError(f"llama-quantize failed: {last}")
+
+
+def _tensors(lines: Any) -> Iterator[tuple[int, str]]:
+    """It prints `[  12/ 290] name ...` for each tensor."""
+    done = 0
+    for line in lines:
+        if line.lstrip().startswith("[") and "/" in line:
+            done = int(line.lstrip()[1:].split("/")[0])
+        yield done, line
+
+
+def take_in(engine: EngineClient, plan: JobPlan, source: Path, made: Path) -> None:
+    """Give the engine the finished file, with what it knows of the source: template, system text, parameters."""
+    step("hand over", 0, 1, "files")
+    digest = engine.upload(made)
+    known = engine.show(plan.source)
+    what: dict[str, Any] = {"files": {"variant.gguf": digest}}
+    template = known.get("template") or ""
+    if template and template != read_metadata(source).chat_template:
+        what["template"] = template
+    for name in ("system", "license", "messages"):
+        if known.get(name):
+            what[name] = known[name]
+    if known.get("parameters"):
+        what["parameters"] = parameters(known["parameters"])
+    for _ in engine.create(plan.target, **what):
+        pass
+    step("hand over", 1, 1, "files")
+
+
+def parameters(text: str) -> dict[str, Any]:
+    """`stop  "<|end|>"` lines, as `show` writes them, as `create` takes them."""
+    found: dict[str, Any] = {}
+    for line in text.splitlines():
+        name, _, value = line.strip().partition(" ")
+        value = value.strip()
+        if not name:
+            continue
+        if name == "stop":
+            found.setdefault(name, []).append(value.strip('"'))
+        else:
+            found[name] = _number(value)
+    return found
+
+
+def _number(value: str) -> Any:
+    if value in ("true", "false"):
+        return value == "true"
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    return value.strip('"')
+
+
+def _look_for_room(plan: JobPlan, file: Path, folders: list[Path]) -> None:
+    """Before the work: a full disk is known beforehand. The file is written into each of the folders once."""
+    header = read_header(file)
+    try:
+        needed = int(planned_bytes(header, planned_types(header, plan.level)) * SPARE)
+    except QuantizeError as error:
+        raise WorkError(str(error)) from error
+    disks: dict[int, int] = {}
+    for folder in folders:
+        disks[folder.stat().st_dev] = disks.get(folder.stat().st_dev, 0) + needed
+    for folder in folders:
+        free, wanted = shutil.disk_usage(folder).free, disks[folder.stat().st_dev]
+        if free < wanted:
+            raise WorkError(
+                f"The disk of {folder} has {free / 2**20:,.0f} MiB free, and {wanted / 2**20:,.0f} MiB are needed."
+            )

@@ -1,0 +1,42 @@
+"""What a job is told, as JSON on its standard input."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from inference.quality.labelled import Labelled
+
+Maker = Literal["auto", "engine", "own", "llama-quantize"]
+
+
+class Measures(BaseModel):
+    """How thoroughly source and variant are compared. A count of 0 leaves that measure out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_prompts: int = Field(
+        24, ge=0, le=500, description="prompts whose continuations are compared token by token"
+    )
+    n_tokens: int = Field(48, ge=1, le=512, description="tokens of each continuation")
+    n_scored: int = Field(100, ge=0, le=5000, description="labelled prompts that both models answer")
+    n_pairs: int = Field(6, ge=0, le=100, description="pairs of turns for the speed")
+    num_predict: int = Field(64, ge=8, le=2048, description="tokens of an answer in the speed test")
+    num_ctx: int = Field(2048, ge=256, le=1_048_576, description="context of both models")
+
+
+class JobPlan(BaseModel):
+    """`quantize` makes `target` from `source` and measures both; `measure` compares two models that exist."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["quantize", "measure"]
+    engine_url: str
+    engine_kind: Literal["ollama", "embedded"]
+    source: str
+    target: str
+    level: str = ""
+    maker: Maker = "auto"
+    folder: Path = Path("/nonexistent")  # empty, for what is being written; not needed to measure
+    measures: Measures = Measures()
+    labelled: tuple[Labelled, ...] = ()

@@ -1,0 +1,54 @@
+"""Prompts as the model sees them: its own chat template around a message, for requests that go without one."""
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from inference.gguf_tools.container import NotGgufError, read_header
+
+
+class ChatTemplate:
+    """Of a GGUF file. Without a file, or with a template that fails, a message is passed as plain text: both models see
+    the same prefix either way."""
+
+    def __init__(self, file: Path | None) -> None:
+        self.source, self.bos = "", ""
+        if file is not None:
+            try:
+                keys = read_header(file, arrays=True).keys
+            except NotGgufError:
+                return
+            self.source = str(keys.get("tokenizer.chat_template") or "")
+            if not keys.get("tokenizer.ggml.add_bos_token", keys.get("tokenizer.ggml.model") == "llama"):
+                self.bos = _token(keys, "tokenizer.ggml.bos_token_id")
+
+    def render(self, message: str) -> str:
+        if not self.source:
+            return message
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        )
+        environment.globals["raise_exception"] = _refuse
+        try:
+            return environment.from_string(self.source).render(
+                messages=[{"role": "user", "content": message}],
+                add_generation_prompt=True,
+                bos_token=self.bos,
+                eos_token="",
+                tools=None,
+                enable_thinking=False,
+            )
+        except (jinja2.TemplateError, TypeError, ValueError, AttributeError):
+            return message
+
+
+def _token(keys: dict[str, Any], name: str) -> str:
+    tokens, number = keys.get("tokenizer.ggml.tokens") or [], keys.get(name)
+    return str(tokens[number]) if isinstance(number, int) and number < len(tokens) else ""
+
+
+def _refuse(text: str) -> None:
+    raise jinja2.TemplateError(text)
