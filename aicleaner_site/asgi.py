@@ -18,7 +18,6 @@ http = get_asgi_application()
 from monitoring.routing import websocket_urlpatterns  # noqa: E402 - needs the apps that the line above loads
 
 
-
 def session_of_cookie(inner: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
     """The session for AuthMiddleware to read. Channels' own middleware asks it before each message that a socket sends
     whether it has to be stored; no socket of ours writes one."""

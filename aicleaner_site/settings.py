@@ -216,6 +216,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
+    "look after model jobs": {
+        "task": "inference.tasks.model_look_after_jobs",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
     "delete old request records": {"task": "inference.tasks.delete_old_request_records", "schedule": 3600.0},
 }
 
@@ -243,6 +248,7 @@ LOGGING = {
         "celery.app.trace": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.beat": {"level": "WARNING"},
+        "httpx": {"level": "WARNING"},
         # It quotes its URLs, which are secrets; what a channel of ours needs of it, it takes (apprise_url.py).
         "apprise": {"handlers": ["nowhere"], "propagate": False, "level": "WARNING"},
     },

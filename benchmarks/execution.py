@@ -17,12 +17,13 @@ from benchmarks.engines import Engine, check_models, engine_models, engine_of
 from benchmarks.errors import BenchmarkError, EngineError
 from benchmarks.fingerprint import take_fingerprint
 from benchmarks.load.result import Result, Status
-from benchmarks.load_process import LoadProcess
 from benchmarks.models import Run, State
 from benchmarks.parameters import Parameters
 from benchmarks.plans import plan_of
 from benchmarks.statistics.rounds import summarise_round
+from inference.child_process import ChildProcess
 
+LOAD = "benchmarks.load"  # the module that sends the requests
 LOOK_S = 0.2  # how soon a cancel is seen
 LEASE_EVERY_S = 1.0
 NEWS_EVERY_S = 0.5
@@ -120,7 +121,7 @@ class Execution:
         started_at = timezone.now()
         answer: dict[str, Any] | None = None
         stopped: StoppedError | None = None
-        with LoadProcess(plan_of(parameters, engine, model, number).for_process().encode()) as load:
+        with ChildProcess(LOAD, plan_of(parameters, engine, model, number).for_process().encode()) as load:
             heard = time.monotonic()
             while not load.ended and (stopped is None or time.monotonic() - heard < STOP_WITHIN_S):
                 for message in load.messages(LOOK_S):

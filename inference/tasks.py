@@ -1,11 +1,23 @@
 """Work of the worker for the inference app."""
 
+import logging
+import threading
+
 import redis
 from celery import shared_task
+from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from inference import services
+from inference.jobs import execution, selectors
+from inference.jobs import services as job_services
+from inference.models import JobState
+
+log = logging.getLogger(__name__)
+_shutting_down = threading.Event()
 
 
 @shared_task
@@ -24,3 +36,49 @@ def store_request_records() -> None:
 @shared_task
 def delete_old_request_records() -> None:
     services.delete_request_records(now=timezone.now(), keep_days=settings.REQUEST_RETENTION_DAYS)
+
+
+@shared_task
+def model_run_queued() -> None:
+    """Do the jobs of the queue one after the other, until it is empty or another process does one."""
+    while not _shutting_down.is_set():
+        job = job_services.start_next_job(host=settings.HOST_NAME, now=timezone.now())
+        if job is None:
+            return
+        execution.execute(job, stopping=_stopping, stopped_as=JobState.INTERRUPTED)
+
+
+@shared_task
+def model_look_after_jobs() -> None:
+    """Every few seconds: end the jobs whose process is gone, clean up after them, see to the queue."""
+    if job_services.interrupt_lost_jobs(now=timezone.now()):
+        execution.remove_what_lost_jobs_left()
+    if selectors.is_waiting(settings.HOST_NAME):
+        wake_model_worker()
+
+
+def wake_model_worker() -> None:
+    """Tell the worker, after the commit, that a job waits. Without Valkey the beat does it later."""
+    transaction.on_commit(_send)
+
+
+def _send() -> None:
+    try:
+        model_run_queued.apply_async(retry=False, expires=60)
+    except OperationalError as error:
+        log.warning("the worker could not be told of a job (%s); it looks by itself soon", error)
+
+
+def _stopping() -> str:
+    return "the worker was stopped" if _shutting_down.is_set() else ""
+
+
+@worker_ready.connect
+def _look_at_once(**_: object) -> None:
+    execution.remove_what_lost_jobs_left()
+    model_look_after_jobs.apply_async(retry=False)
+
+
+@worker_shutting_down.connect
+def _stop_working(**_: object) -> None:
+    _shutting_down.set()

@@ -46,10 +46,13 @@ class Load:
 class EngineClient:
     """`url`: of an Ollama or of the embedded engine. All methods raise WorkError."""
 
-    def __init__(self, url: str, *, num_ctx: int) -> None:
+    def __init__(self, url: str, *, num_ctx: int, answer_within_s: float = ANSWER_WITHIN_S) -> None:
         self.num_ctx = num_ctx
-        timeout = httpx.Timeout(ANSWER_WITHIN_S, connect=10)
+        timeout = httpx.Timeout(answer_within_s, connect=min(answer_within_s, 10))
         self.http = httpx.Client(base_url=url, timeout=timeout, trust_env=False)
+
+    def close(self) -> None:
+        self.http.close()
 
     def tags(self) -> dict[str, Tag]:
         found = self._ask("list its models", "GET", "/api/tags").get("models") or []

@@ -21,9 +21,9 @@ from django.db import connection
 
 from benchmarks import execution, services, tasks
 from benchmarks.load.result import Result
-from benchmarks.load_process import LoadProcess
 from benchmarks.models import Measurement, Run, State
 from benchmarks.outcome import Outcome
+from inference.child_process import ChildProcess
 from inference.sample_model.evaluate import FILE as SAMPLE
 from tests.benchmarks.conftest import MODEL, NOW, small
 from tests.inference.serving import Server
@@ -227,13 +227,13 @@ def plan(**changes: Any) -> bytes:
     return plan_of(small(**changes), find_engine("embedded"), MODEL, 0).for_process().encode()
 
 
-def hear(load: LoadProcess, messages: list[dict[str, Any]]) -> int:
+def hear(load: ChildProcess, messages: list[dict[str, Any]]) -> int:
     messages += load.messages(0.1)
     return len(messages)
 
 
 def test_a_load_process_that_is_stopped_gives_its_result_within_a_second_or_so() -> None:
-    with LoadProcess(plan(**LONG)) as load:
+    with ChildProcess("benchmarks.load", plan(**LONG)) as load:
         messages: list[dict[str, Any]] = []
         wait_for(lambda: hear(load, messages) > 1, "it tells progress")
         load.stop()
@@ -244,13 +244,13 @@ def test_a_load_process_that_is_stopped_gives_its_result_within_a_second_or_so()
 
 
 def test_leaving_early_leaves_no_process_behind() -> None:
-    with LoadProcess(plan(**LONG)) as load:
+    with ChildProcess("benchmarks.load", plan(**LONG)) as load:
         wait_for(lambda: load.messages(0.1), "it starts")
     assert load.process.poll() is not None
 
 
 def test_a_bad_plan_says_which_field() -> None:
-    with LoadProcess(json.dumps({"url": "nowhere"}).encode()) as load:
+    with ChildProcess("benchmarks.load", json.dumps({"url": "nowhere"}).encode()) as load:
         wait_for(lambda: load.messages(0.1) or load.ended, "it ends")
         status, words = load.status()
     assert status == 2
@@ -262,7 +262,7 @@ def test_the_load_process_dies_with_the_one_that_started_it() -> None:
     child = os.fork()
     if child == 0:
         os.close(read)
-        with LoadProcess(plan(**LONG)) as load:
+        with ChildProcess("benchmarks.load", plan(**LONG)) as load:
             load.messages(5)
             os.write(write, f"{load.process.pid}\n".encode())
             time.sleep(60)

@@ -1,4 +1,4 @@
-"""The load generator as a process of its own, read line by line."""
+"""Work in a process of its own that tells what it does as JSON lines: a load generator, a model job."""
 
 import json
 import os
@@ -12,25 +12,26 @@ from typing import Any
 
 from django.conf import settings
 
-# Ends the load generator when this process is killed: nobody would read what it measures.
+# Ends the work when this process is killed: nobody would hear what came of it.
 DIES_WITH_US = settings.BASE_DIR / "aicleaner_site" / "child.py"
 STOP_S = 5.0
 MAX_LINE = 512 * 2**20
 TAIL = 2000
 
 
-class LoadProcess:
-    """`with LoadProcess(plan) as load:` starts it; leaving the block ends it, whatever happened."""
+class ChildProcess:
+    """`with ChildProcess(module, plan) as child:` starts it; leaving the block ends it, whatever happened."""
 
-    def __init__(self, plan: bytes) -> None:
-        """`plan`: the Plan as JSON; it may hold an API key, so it goes through a pipe and never through arguments."""
-        self.plan = plan
+    def __init__(self, module: str, plan: bytes) -> None:
+        """`module`: run with `python -m`. `plan`: JSON for its standard input; it may hold an API key, so it goes through a
+        pipe and never through arguments."""
+        self.module, self.plan = module, plan
         self._buffer = bytearray()
-        self._errors = tempfile.TemporaryFile(prefix="aicleaner-load-")  # noqa: SIM115 - closed by __exit__
+        self._errors = tempfile.TemporaryFile(prefix="aicleaner-child-")  # noqa: SIM115 - closed by __exit__
         self.ended = False
 
-    def __enter__(self) -> "LoadProcess":
-        command = [sys.executable, str(DIES_WITH_US), sys.executable, "-m", "benchmarks.load"]
+    def __enter__(self) -> "ChildProcess":
+        command = [sys.executable, str(DIES_WITH_US), sys.executable, "-m", self.module]
         self.process = subprocess.Popen(
             command,
             cwd=Path(settings.BASE_DIR),
@@ -58,13 +59,13 @@ class LoadProcess:
             self.ended = not part
             self._buffer += part
         if len(self._buffer) > MAX_LINE:
-            raise ValueError("the load generator sends a line without end")
+            raise ValueError(f"{self.module} sends a line without end")
         *lines, rest = self._buffer.split(b"\n")
         self._buffer = rest
         return [json.loads(line) for line in lines if line.strip()]
 
     def stop(self) -> None:
-        """Ask it to end with what it measured so far."""
+        """Ask it to end with what it has so far."""
         if self.process.poll() is None:
             self.process.terminate()
 

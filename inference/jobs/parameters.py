@@ -1,0 +1,115 @@
+"""What a person asks of a job."""
+
+import re
+from dataclasses import dataclass
+
+from django.conf import settings
+from pydantic import BaseModel, ConfigDict
+
+from inference.errors import JobInputError
+from inference.gguf_tools.mixes import FILE_TYPES, SOURCES
+from inference.work.engine import EngineClient, Tag, full_name
+from inference.work.messages import WorkError
+from inference.work.plan import Maker, Measures
+
+# host/namespace/model:tag, as Ollama takes names
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/-]{0,180}(:[a-zA-Z0-9_][a-zA-Z0-9._-]{0,79})?")
+ASK_WITHIN_S = 5.0
+HIGH_PRECISION = {each.name for each in SOURCES}
+
+
+class JobParameters(BaseModel):
+    """Stored with the job; `level` and `maker` only count where something is made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine_kind: str
+    level: str = ""
+    maker: Maker = "auto"
+    measures: Measures = Measures()
+
+
+@dataclass(frozen=True)
+class EngineModels:
+    """An engine that answers, with its models; or one that does not, and why."""
+
+    kind: str
+    url: str
+    tags: dict[str, Tag]
+    problem: str = ""
+
+
+def engines() -> list[EngineModels]:
+    """All local engines of the settings, asked now."""
+    return [_asked(each["kind"], each["url"]) for each in settings.ENGINES]
+
+
+def engine(kind: str) -> EngineModels:
+    """Raises JobInputError when it does not answer."""
+    found = next((each for each in settings.ENGINES if each["kind"] == kind), None)
+    if found is None:
+        raise JobInputError("engine", f"There is no engine {kind!r}; there is {_kinds()}.")
+    asked = _asked(kind, found["url"])
+    if asked.problem:
+        raise JobInputError("engine", asked.problem)
+    return asked
+
+
+def _kinds() -> str:
+    return ", ".join(each["kind"] for each in settings.ENGINES)
+
+
+def _asked(kind: str, url: str) -> EngineModels:
+    client = EngineClient(url, num_ctx=256, answer_within_s=ASK_WITHIN_S)
+    try:
+        return EngineModels(kind, url, client.tags())
+    except WorkError as error:
+        return EngineModels(kind, url, {}, str(error))
+    finally:
+        client.close()
+
+
+def check(kind: str, source: str, target: str, parameters: JobParameters) -> tuple[str, str]:
+    """Full names of source and target, after everything that can be known before the work. Raises JobInputError."""
+    known = engine(parameters.engine_kind).tags
+    source = _name("source", source)
+    if source not in known:
+        raise JobInputError(
+            "source", f"The engine has no model {source}. It has {', '.join(known) or 'none'}."
+        )
+    if kind == "measure":
+        target = _name("target", target)
+        if target not in known:
+            raise JobInputError("target", f"The engine has no model {target}. It has {', '.join(known)}.")
+        if target == source:
+            raise JobInputError("target", "Choose another model than the source.")
+        return source, target
+    if parameters.level.upper() not in FILE_TYPES:
+        raise JobInputError(
+            "level", f"{parameters.level!r} is no type; choose one of {', '.join(FILE_TYPES)}."
+        )
+    precision = known[source].quantization
+    if precision and precision not in HIGH_PRECISION:
+        raise JobInputError(
+            "source", f"{source} is quantized already ({precision}). Start from its F16, BF16 or F32 form."
+        )
+    target = _name("target", target or suggested_target(source, parameters.level))
+    if target in known:
+        raise JobInputError(
+            "target", f"There is a model {target} already. Choose another name, or delete it first."
+        )
+    return source, target
+
+
+def suggested_target(source: str, level: str) -> str:
+    """`name:latest` -> `name:q4_K_M`; `name:7b` -> `name:7b-q4_K_M`."""
+    name, _, tag = full_name(source).rpartition(":")
+    return f"{name}:{level}" if tag == "latest" else f"{name}:{tag}-{level}"
+
+
+def _name(field: str, name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise JobInputError(
+            field, f"{name!r} is no model name: letters, digits, '.', '_', '-', and ':' before the tag."
+        )
+    return full_name(name)

@@ -1,0 +1,214 @@
+"""Jobs and variants in words and rows, for pages and the terminal."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from inference.errors import JobInputError
+from inference.jobs.parameters import engines
+from inference.models import ModelJob, Variant
+
+UNKNOWN = "–"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of a pair: `tip` says its formula; `verdict` is good, bad or empty (the interval holds no change)."""
+
+    label: str
+    source: str
+    variant: str
+    change: str
+    tip: str
+    verdict: str = ""
+
+
+def answering_engine() -> str:
+    """The first of the settings that answers. Raises JobInputError."""
+    asked = engines()
+    found = next((each.kind for each in asked if not each.problem), None)
+    if found is None:
+        raise JobInputError("engine", " ".join(each.problem for each in asked))
+    return found
+
+
+def amount(value: float, unit: str) -> str:
+    return size(value) if unit == "bytes" else f"{value:,.0f} {unit}"
+
+
+def size(n_bytes: float) -> str:
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if n_bytes >= factor:
+            return (
+                f"{n_bytes / factor:,.2f} {unit}"
+                if n_bytes < 100 * factor
+                else f"{n_bytes / factor:,.0f} {unit}"
+            )
+    return f"{n_bytes:.0f} B"
+
+
+def rows(variant: Variant) -> list[Row]:
+    """Everything measured of the pair; what was not is left out, `missing` says why."""
+    found = [
+        Row(
+            "Size",
+            size(variant.source_size_bytes),
+            size(variant.size_bytes),
+            f"{variant.size_ratio - 1:+.0%}",
+            "Bytes of the model as the engine lists it.",
+            "good" if variant.size_ratio < 1 else "",
+        )
+    ]
+    found += _speeds(variant)
+    memory = (
+        variant.measure("speed", "variant", "size_bytes"),
+        variant.measure("speed", "source", "size_bytes"),
+    )
+    if all(memory):
+        change = f"{memory[0] / memory[1] - 1:+.0%}"
+        tip = "Memory of the loaded model as /api/ps tells it, the same context for both."
+        found.append(Row("Memory, loaded", size(memory[1]), size(memory[0]), change, tip))
+    return [*found, *_quality(variant), *_score(variant)]
+
+
+def _speeds(variant: Variant) -> list[Row]:
+    found = []
+    for name, label, unit, more_is_better, tip in (
+        ("load_ms", "Load time", "ms", False, "load_duration after an unload; pairs in turns AB BA."),
+        (
+            "prefill_tokens_per_s",
+            "Reading",
+            "tok/s",
+            True,
+            "prompt_eval_count / prompt_eval_duration, nothing cached.",
+        ),
+        (
+            "decode_tokens_per_s",
+            "Writing",
+            "tok/s",
+            True,
+            "eval_count / eval_duration; pairs in turns AB BA.",
+        ),
+    ):
+        ratio = variant.measure("speed", name)
+        if not ratio:
+            continue
+        change, verdict = f"{ratio['ratio']:.2f} ×", ""
+        if ratio["interval"]:
+            low, high = ratio["interval"]
+            change += f" [{low:.2f}, {high:.2f}]"
+            if not low <= 1 <= high:
+                verdict = "good" if (ratio["ratio"] > 1) == more_is_better else "bad"
+        found.append(
+            Row(
+                label,
+                f"{ratio['a']:,.1f} {unit}",
+                f"{ratio['b']:,.1f} {unit}",
+                change,
+                f"{tip} Median of {ratio['n_pairs']} pairs; ratio with its interval at 95 %.",
+                verdict,
+            )
+        )
+    return found
+
+
+def _quality(variant: Variant) -> list[Row]:
+    quality = variant.measure("quality")
+    if not quality:
+        return []
+    n = f"{quality['n_positions']:,} positions of {quality['n_prompts']} prompts"
+    return [
+        Row(
+            "Divergence (KL)",
+            "0",
+            f"{quality['kl']['value']:.5f}",
+            interval(quality["kl"], "{:.5f}") + " nats per token",
+            f"Mean over {n} of sum p ln(p/q) over the tokens that both lists of the 20 most likely have, and the rest as "
+            "one: a lower bound.",
+        ),
+        Row(
+            "Same top token",
+            "100 %",
+            f"{quality['same_top']['value']:.1%}",
+            interval(quality["same_top"], "{:.1%}"),
+            f"Share of {n} where both find the same token most likely; {quality['n_flips']} differ.",
+        ),
+        Row(
+            "RMS Δp",
+            "0",
+            f"{quality['rms_delta_p']['value']:.2%}",
+            interval(quality["rms_delta_p"], "{:.2%}"),
+            "Root mean square of the change in probability of the token that the source chose.",
+        ),
+    ]
+
+
+def _score(variant: Variant) -> list[Row]:
+    score = variant.measure("score")
+    if not score:
+        return []
+    changed = score["n_lost"] + score["n_won"]
+    worse = score["p"] < 0.05 and score["n_lost"] > score["n_won"]
+    better = score["p"] < 0.05 and score["n_won"] > score["n_lost"]
+    return [
+        Row(
+            "Right answers",
+            f"{score['n_right_reference']} of {score['n']}",
+            f"{score['n_right_candidate']} of {score['n']}",
+            f"{score['n_lost']} lost, {score['n_won']} won" if changed else "none changed",
+            "Whole answers on the labelled prompts. McNemar's exact test of those that changed: "
+            f"p = {score['p']:.2g}. Interval of the share at 95 % (Wilson): "
+            f"{score['candidate'][0]:.1%} to {score['candidate'][1]:.1%}.",
+            "bad" if worse else "good" if better else "",
+        )
+    ]
+
+
+def interval(estimate: dict[str, Any], form: str) -> str:
+    if not estimate["interval"]:
+        return "no interval: too few prompts"
+    return f"[{form.format(estimate['interval'][0])}, {form.format(estimate['interval'][1])}]"
+
+
+def job_as_json(job: ModelJob) -> dict[str, Any]:
+    variant = job.variants.first()
+    return {
+        "job": job.pk,
+        "kind": job.kind,
+        "state": job.state,
+        "reason": job.reason,
+        "source": job.source,
+        "target": job.target,
+        "parameters": job.parameters,
+        "took_s": job.took_s,
+        "steps": job.steps,
+        "variant": None if variant is None else variant_as_json(variant),
+    }
+
+
+def variant_as_json(variant: Variant) -> dict[str, Any]:
+    fields = (
+        "name",
+        "digest",
+        "quantization",
+        "size_bytes",
+        "source",
+        "source_digest",
+        "source_quantization",
+    )
+    return {
+        **{name: getattr(variant, name) for name in fields},
+        "source_size_bytes": variant.source_size_bytes,
+        "maker": variant.maker,
+        "measures": variant.measures,
+    }
+
+
+def job_as_text(job: ModelJob) -> str:
+    took = f" in {job.took_s:.1f} s" if job.took_s is not None else ""
+    lines = [f"job {job.pk} {job.state}{took}: {job.kind} {job.source} -> {job.target}"]
+    variant = job.variants.first()
+    if variant is not None:
+        lines += [
+            f"  {row.label:<18} {row.source:>14} {row.variant:>14}  {row.change}" for row in rows(variant)
+        ]
+    return "\n".join(lines)

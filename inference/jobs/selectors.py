@@ -1,0 +1,37 @@
+"""Questions about jobs and variants."""
+
+from django.contrib.auth.models import AnonymousUser, User
+from django.db.models import QuerySet
+
+from inference.models import JobState, ModelJob, Variant
+
+
+def is_waiting(host: str) -> bool:
+    return ModelJob.objects.filter(host=host, state=JobState.QUEUED).exists()
+
+
+def find_jobs(*, state: str = "", kind: str = "", model: str = "") -> QuerySet[ModelJob]:
+    """Newest first; `model` is a part of the source's or the target's name."""
+    jobs = ModelJob.objects.all()
+    if state:
+        jobs = jobs.filter(state=state)
+    if kind:
+        jobs = jobs.filter(kind=kind)
+    if model:
+        jobs = jobs.filter(source__icontains=model) | jobs.filter(target__icontains=model)
+    return jobs
+
+
+def n_ahead(job: ModelJob) -> int:
+    """Jobs that come before this queued one, the running one included."""
+    same = ModelJob.objects.filter(host=job.host)
+    queued = same.filter(state=JobState.QUEUED, created_at__lt=job.created_at)
+    return queued.count() + same.filter(state=JobState.RUNNING).count()
+
+
+def may_change(user: User | AnonymousUser, job: ModelJob) -> bool:
+    return bool(user.is_staff or (job.user_id is not None and job.user_id == user.pk))
+
+
+def variants() -> QuerySet[Variant]:
+    return Variant.objects.select_related("job")

@@ -1,0 +1,44 @@
+"""`manage.py quantize`: make a smaller form of a model, and measure what that costs."""
+
+from argparse import ArgumentParser
+from typing import Any, get_args
+
+from inference.gguf_tools.mixes import FILE_TYPES
+from inference.jobs.command import JobCommand
+from inference.work.plan import Maker
+
+
+class Command(JobCommand):
+    help = f"""\
+Make a quantized variant of a model and measure it against its source: size, load time, speed, quality.
+
+  manage.py quantize aicleaner-sample q4_K_M
+  manage.py quantize llama3.1:8b-instruct-fp16 iq4_xs --target llama3.1:small --n-scored 0 --json
+
+Types: {", ".join(FILE_TYPES)}. The source has to be F32, F16 or BF16. It is never changed.
+
+{JobCommand.__doc__}"""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("source", metavar="MODEL")
+        parser.add_argument("level", metavar="TYPE")
+        parser.add_argument(
+            "--target", default="", metavar="NAME", help="default: the model's name with the type as its tag"
+        )
+        parser.add_argument(
+            "--maker",
+            choices=get_args(Maker),
+            default="auto",
+            help="who makes it: the engine's create, our own writer, llama-quantize (default: the engine where it can)",
+        )
+        super().add_arguments(parser)
+
+    def handle(self, *args: object, **options: Any) -> None:
+        self.run(
+            "quantize",
+            options["source"],
+            options["target"],
+            options,
+            level=options["level"],
+            maker=options["maker"],
+        )
