@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference.errors import JobInputError
-from inference.jobs.parameters import engines
+from inference.jobs.parameters import JobParameters, engines
 from inference.models import ModelJob, Variant
 
 UNKNOWN = "–"
@@ -120,8 +120,8 @@ def _quality(variant: Variant) -> list[Row]:
         Row(
             "Divergence (KL)",
             "0",
-            f"{quality['kl']['value']:.5f}",
-            interval(quality["kl"], "{:.5f}") + " nats per token",
+            f"{quality['kl']['value']:.2g}",
+            interval(quality["kl"], "{:.2g}") + " nats/token",
             f"Mean over {n} of sum p ln(p/q) over the tokens that both lists of the 20 most likely have, and the rest as "
             "one: a lower bound.",
         ),
@@ -161,6 +161,19 @@ def _score(variant: Variant) -> list[Row]:
             "bad" if worse else "good" if better else "",
         )
     ]
+
+
+def asked(job: ModelJob) -> list[tuple[str, str]]:
+    """What was asked for, in the words of the form."""
+    parameters = JobParameters.model_validate(job.parameters)
+    found = [("Engine", parameters.engine_kind), ("Source", job.source), ("Variant", job.target)]
+    if parameters.level:
+        found += [("Type", parameters.level), ("Made by", parameters.maker)]
+    found += [
+        (str(field.description).capitalize(), f"{getattr(parameters.measures, name):,}")
+        for name, field in type(parameters.measures).model_fields.items()
+    ]
+    return found
 
 
 def interval(estimate: dict[str, Any], form: str) -> str:

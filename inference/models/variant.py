@@ -41,6 +41,17 @@ class Variant(models.Model):
     def size_ratio(self) -> float:
         return self.size_bytes / self.source_size_bytes
 
+    @property
+    def same_top(self) -> str:
+        """Share of positions with the same most likely token, in words of a table."""
+        value = self.measure("quality", "same_top", "value")
+        return "–" if value is None else f"{value:.1%}"
+
+    @property
+    def kl(self) -> str:
+        value = self.measure("quality", "kl", "value")
+        return "–" if value is None else f"{value:.2g}"
+
     def measure(self, *path: str) -> Any:
         """`variant.measure("quality", "kl", "value")`; None where it was not measured."""
         found: Any = self.measures

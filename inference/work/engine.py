@@ -198,6 +198,8 @@ def _sentences(doing: str) -> Iterator[None]:
         raise WorkError(
             f"The engine could not {doing}: {said} (HTTP {error.response.status_code})"
         ) from error
+    except httpx.ConnectError as error:
+        raise WorkError("The engine does not answer.") from error
     except httpx.TimeoutException as error:
         raise WorkError(f"The engine did not {doing} in time.") from error
     except httpx.HTTPError as error:

@@ -3,14 +3,16 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType
 
-from inference.gguf_tools.mixes import QuantizeError, use_more_bits
-from inference.gguf_tools.quantize import quantize_file, quantize_rows
+from inference.gguf_tools.container import read_header
+from inference.gguf_tools.mixes import FILE_TYPES, QuantizeError, use_more_bits
+from inference.gguf_tools.quantize import planned_bytes, planned_types, quantize_file, quantize_rows
 from tests.inference.layered_model import write_layers
 
 FOLDER = Path(__file__).with_name("quantization")
@@ -50,6 +52,49 @@ def test_every_tensor_is_byte_for_byte_llama_cpp_s(model: str, to: str, tmp_path
     assert others == expected["others"]
     sums = "".join(hashlib.sha256(each.data.tobytes()).hexdigest() for each in tensors)
     assert hashlib.sha256(sums.encode()).hexdigest() == expected["sha256"]
+
+
+MODELS: dict[str, dict[str, Any]] = {
+    "10 layers": {"n_layers": 10, "ffn": 256, "has_output": True},
+    "9 layers, 4 heads share 1": {"n_layers": 9, "ffn": 256, "has_output": False, "n_kv": 1},
+    "4 layers, 8 experts": {"n_layers": 4, "ffn": 256, "has_output": True, "n_experts": 8},
+    "5 layers, rows of 288": {"n_layers": 5, "ffn": 288, "has_output": False},
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_type_is_byte_for_byte_llama_quantize_s(model: str, tmp_path: Path) -> None:
+    """llama-quantize.json: for each type the SHA-256 over name, type and SHA-256 of each tensor that the tool of llama.cpp
+    (of llama-cpp-python 0.3.36) made of the same file."""
+    source = write_layers(tmp_path / "source.gguf", **MODELS[model])
+    expected = json.loads((FOLDER / "llama-quantize.json").read_text())[model]
+    slow = {"IQ3_M", "IQ3_S"}  # made of one model only
+    assert set(expected) | slow == FILE_TYPES.keys() - {"F32"}
+    found = {}
+    for to in expected:
+        quantize_file(source, tmp_path / "out.gguf", to)
+        tensors = sorted(gguf.GGUFReader(tmp_path / "out.gguf").tensors, key=lambda each: each.name)
+        lines = [
+            f"{each.name} {each.tensor_type.name} {hashlib.sha256(each.data.tobytes()).hexdigest()}\n"
+            for each in tensors
+        ]
+        found[to] = hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert found == expected
+
+
+def test_types_of_single_tensors_can_be_chosen_and_the_size_is_known_before(tmp_path: Path) -> None:
+    header = read_header(SOURCE)
+    types = {"blk.0.ffn_down.weight": GGMLQuantizationType.Q8_0}
+    quantize_file(SOURCE, tmp_path / "out.gguf", "q4_0", types=types)
+    found = {each.name: each.tensor_type.name for each in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
+    assert found["blk.0.ffn_down.weight"] == "Q8_0"
+    assert found["blk.0.ffn_up.weight"] == "Q4_0"
+    planned = planned_bytes(header, planned_types(header, "q4_0", types))
+    assert abs((tmp_path / "out.gguf").stat().st_size - planned) < 2000
+    with pytest.raises(QuantizeError, match=r"no tensor blk\.9\.nothing"):
+        quantize_file(
+            SOURCE, tmp_path / "no.gguf", "q4_0", types={"blk.9.nothing": GGMLQuantizationType.Q8_0}
+        )
 
 
 @pytest.mark.parametrize("kind", [GGMLQuantizationType.F32, GGMLQuantizationType.BF16])

@@ -1,0 +1,91 @@
+"""What a person fills in to start a job; errors stand beside their field."""
+
+from typing import Any
+
+from django import forms
+from django.core.validators import MaxValueValidator, MinValueValidator
+
+from inference.errors import JobInputError
+from inference.gguf_tools.mixes import FILE_TYPES
+from inference.jobs.parameters import HIGH_PRECISION, JobParameters, check, engines
+from inference.models import JobKind
+from inference.work.plan import Measures
+
+# The product's four levels first, then llama.cpp's names.
+LEVELS = {"Q4_K_M": "INT4 (Q4_K_M)", "Q8_0": "INT8 (Q8_0)", "F16": "FP16 (F16)"}
+MAKERS = [
+    ("auto", "the engine where it can, else our own writer"),
+    ("engine", "the engine (its create ... quantize)"),
+    ("own", "our own writer (the file has to lie on this machine)"),
+    ("llama-quantize", "llama-quantize (has to be on the worker's PATH)"),
+]
+
+
+class JobForm(forms.Form):
+    """`source` is ENGINE|MODEL, so that one choice says both. After `is_valid`, `checked` holds what `create_job` takes."""
+
+    kind = forms.ChoiceField(choices=JobKind.choices, widget=forms.HiddenInput)
+    source = forms.ChoiceField(label="Source", help_text="It is never changed.")
+    level = forms.ChoiceField(label="Type", required=False)
+    target = forms.CharField(
+        label="Name of the variant",
+        required=False,
+        max_length=200,
+        help_text="Empty: the source's name, the type as tag.",
+    )
+    maker = forms.ChoiceField(label="Made by", choices=MAKERS, required=False, initial="auto")
+    n_prompts = forms.IntegerField(label="Prompts compared token by token")
+    n_tokens = forms.IntegerField(label="Tokens of each")
+    n_scored = forms.IntegerField(label="Labelled prompts answered")
+    n_pairs = forms.IntegerField(label="Pairs of turns for the speed")
+    num_predict = forms.IntegerField(label="Tokens of an answer in the speed test")
+    num_ctx = forms.IntegerField(label="Context of both")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.engines = engines()
+        making = (self.data.get("kind") if self.is_bound else self.initial.get("kind")) == JobKind.QUANTIZE
+        sources = [
+            (f"{each.kind}|{name}", f"{name} ({tag.quantization or 'type unknown'}, {each.kind})")
+            for each in self.engines
+            for name, tag in each.tags.items()
+            if not making or tag.quantization in {"", *HIGH_PRECISION}
+        ]
+        self.fields["source"].choices = sources  # type: ignore[attr-defined]
+        others = [name for name in FILE_TYPES if name not in LEVELS]
+        levels = [*LEVELS.items(), *((name, name) for name in others)]
+        self.fields["level"].choices = levels  # type: ignore[attr-defined]
+        for name, field in Measures.model_fields.items():
+            low, high = (
+                next(getattr(each, end) for each in field.metadata if hasattr(each, end))
+                for end in ("ge", "le")
+            )
+            number = self.fields[name]
+            number.initial = field.default
+            number.validators += [MinValueValidator(low), MaxValueValidator(high)]
+            number.widget.attrs.update(min=low, max=high)
+        self.checked: tuple[str, str, JobParameters] | None = None
+
+    def problems(self) -> list[str]:
+        """Engines that did not answer."""
+        return [f"{each.kind}: {each.problem}" for each in self.engines if each.problem]
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        if self.errors:
+            return values
+        engine_kind, _, source = values["source"].partition("|")
+        making = values["kind"] == JobKind.QUANTIZE
+        parameters = JobParameters(
+            engine_kind=engine_kind,
+            level=values["level"] if making else "",
+            maker=(values["maker"] or "auto") if making else "auto",
+            measures=Measures(**{name: values[name] for name in Measures.model_fields}),
+        )
+        try:
+            source, target = check(values["kind"], source, values["target"].strip(), parameters)
+        except JobInputError as error:
+            self.add_error(error.field if error.field in self.fields else None, str(error))
+        else:
+            self.checked = source, target, parameters
+        return values

@@ -1,0 +1,14 @@
+from django.urls import path
+
+from inference.jobs import views
+
+urlpatterns = [
+    path("jobs/", views.job_list, name="jobs"),
+    path("jobs/new/", views.new_job, name="job-new"),
+    path("jobs/<int:job_id>/", views.job_page, name="job"),
+    path("jobs/<int:job_id>/json/", views.job_json, name="job-json"),
+    path("jobs/<int:job_id>/cancel/", views.cancel, name="job-cancel"),
+    path("jobs/<int:job_id>/retry/", views.retry, name="job-retry"),
+    path("variants/", views.variants, name="variants"),
+    path("variants/<int:variant_id>/", views.variant_page, name="variant"),
+]

@@ -1,0 +1,168 @@
+"""Pages of the jobs and of what they made."""
+
+from itertools import groupby
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from inference import tasks
+from inference.errors import InferenceError, NotAllowedError
+from inference.jobs import charts, reports, selectors, services
+from inference.jobs.forms import JobForm
+from inference.jobs.parameters import JobParameters, check
+from inference.models import JobKind, JobState, ModelJob, Variant
+
+PER_PAGE = 25
+
+
+@require_safe
+@never_cache
+def job_list(request: HttpRequest) -> HttpResponse:
+    asked = {name: request.GET.get(name, "").strip()[:200] for name in ("state", "kind", "model")}
+    page = Paginator(selectors.find_jobs(**asked), PER_PAGE).get_page(request.GET.get("page"))
+    context = {
+        "page": page,
+        "asked": asked,
+        "is_filtered": any(asked.values()),
+        "states": JobState.choices,
+        "kinds": JobKind.choices,
+    }
+    return _page(request, "jobs", context)
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+def new_job(request: HttpRequest) -> HttpResponse:
+    _staff_only(request)
+    if request.method == "POST":
+        form = JobForm(request.POST)
+        if form.is_valid() and form.checked is not None:
+            return redirect("job", _create(request, form.cleaned_data["kind"], *form.checked).pk)
+    else:
+        kind = request.GET.get("kind", "")
+        asked = {name: request.GET[name] for name in ("source", "target", "level") if name in request.GET}
+        form = JobForm(initial={"kind": kind if kind in JobKind.values else JobKind.QUANTIZE, **asked})
+    return render(request, "inference/job_new.html", {"form": form, "kind": form["kind"].value()})
+
+
+def _create(
+    request: HttpRequest,
+    kind: str,
+    source: str,
+    target: str,
+    parameters: JobParameters,
+    retry_of: ModelJob | None = None,
+) -> ModelJob:
+    job = services.create_job(
+        kind,
+        source,
+        target,
+        parameters,
+        host=settings.HOST_NAME,
+        who=request.user.get_username(),
+        user=request.user if isinstance(request.user, User) else None,
+        now=timezone.now(),
+        retry_of=retry_of,
+    )
+    tasks.wake_model_worker()
+    return job
+
+
+@require_safe
+@never_cache
+def job_page(request: HttpRequest, job_id: int) -> HttpResponse:
+    job = get_object_or_404(ModelJob.objects.select_related("retry_of"), pk=job_id)
+    variant = job.variants.first()
+    context = {
+        "job": job,
+        "may_change": selectors.may_change(request.user, job),
+        "n_ahead": selectors.n_ahead(job) if job.state == JobState.QUEUED else 0,
+        "variant": variant,
+        "rows": reports.rows(variant) if variant else [],
+        "asked": reports.asked(job),
+    }
+    return _page(request, "job", context)
+
+
+@require_safe
+@never_cache
+def job_json(request: HttpRequest, job_id: int) -> HttpResponse:
+    job = get_object_or_404(ModelJob, pk=job_id)
+    answer = JsonResponse(reports.job_as_json(job), json_dumps_params={"indent": 2})
+    answer["Content-Disposition"] = f'attachment; filename="model-job-{job.pk}.json"'
+    return answer
+
+
+@require_POST
+def cancel(request: HttpRequest, job_id: int) -> HttpResponse:
+    job = _changeable(request, job_id)
+    try:
+        services.cancel_job(job, who=request.user.get_username(), now=timezone.now())
+    except NotAllowedError as error:
+        messages.error(request, str(error))
+    return redirect("job", job.pk)
+
+
+@require_POST
+def retry(request: HttpRequest, job_id: int) -> HttpResponse:
+    """The same once more, as a new job. What was made already is only measured."""
+    _staff_only(request)
+    job = _changeable(request, job_id)
+    parameters = JobParameters.model_validate(job.parameters)
+    kind = JobKind.MEASURE if job.variants.exists() else JobKind(job.kind)
+    try:
+        if not job.is_over:
+            raise NotAllowedError("This job is not over yet.")
+        source, target = check(kind, job.source, job.target, parameters)
+    except InferenceError as error:
+        messages.error(request, str(error))
+        return redirect("job", job.pk)
+    return redirect("job", _create(request, kind, source, target, parameters, retry_of=job).pk)
+
+
+@require_safe
+@never_cache
+def variants(request: HttpRequest) -> HttpResponse:
+    """The variants of each source, with their picture."""
+    model = request.GET.get("model", "").strip()[:200]
+    found = selectors.variants()
+    if model:
+        found = found.filter(source__icontains=model)
+    groups = []
+    for source, rows in groupby(found, lambda each: each.source):
+        members = list(rows)
+        groups.append({"source": source, "variants": members, "picture": charts.size_against_loss(members)})
+    return _page(request, "variants", {"groups": groups, "model": model})
+
+
+@require_safe
+@never_cache
+def variant_page(request: HttpRequest, variant_id: int) -> HttpResponse:
+    variant = get_object_or_404(Variant.objects.select_related("job"), pk=variant_id)
+    return render(request, "inference/variant.html", {"variant": variant, "rows": reports.rows(variant)})
+
+
+def _page(request: HttpRequest, name: str, context: dict[str, object]) -> HttpResponse:
+    """The whole page, or only what changes of it, for htmx."""
+    partial = request.headers.get("HX-Request") == "true"
+    return render(request, f"inference/_{name}.html" if partial else f"inference/{name}.html", context)
+
+
+def _staff_only(request: HttpRequest) -> None:
+    if not request.user.is_staff:
+        raise PermissionDenied("Only staff may make models.")
+
+
+def _changeable(request: HttpRequest, job_id: int) -> ModelJob:
+    job = get_object_or_404(ModelJob, pk=job_id)
+    if not selectors.may_change(request.user, job):
+        raise PermissionDenied("This job belongs to somebody else.")
+    return job
