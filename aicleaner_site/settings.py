@@ -193,6 +193,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
+    "keep aliases in step": {
+        "task": "inference.tasks.keep_aliases_in_step",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
     "deliver notices": {
         "task": "monitoring.tasks.deliver_notices",
         "schedule": 5.0,

@@ -12,9 +12,12 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from inference import services
+from inference.aliases import selectors as aliases
+from inference.gateway.pushed import ALIASES
 from inference.jobs import execution, selectors
 from inference.jobs import services as job_services
 from inference.models import JobState
+from inference.pushing import push_if_stale
 
 log = logging.getLogger(__name__)
 _shutting_down = threading.Event()
@@ -36,6 +39,15 @@ def store_request_records() -> None:
 @shared_task
 def delete_old_request_records() -> None:
     services.delete_request_records(now=timezone.now(), keep_days=settings.REQUEST_RETENTION_DAYS)
+
+
+@shared_task
+def keep_aliases_in_step() -> None:
+    """Every five seconds: a Valkey that was away or lost its state gets the aliases again."""
+    try:
+        push_if_stale(ALIASES, aliases.gateway_state)
+    except redis.RedisError as error:
+        log.warning("aliases wait for Valkey: %s", error)
 
 
 @shared_task

@@ -9,6 +9,8 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 
+from inference.gateway.pushed import PROFILES
+from inference.pushing import Told, log_delivery, push
 from monitoring import news
 from monitoring.alerts.services import apply_thresholds
 from monitoring.services import record_event
@@ -17,7 +19,6 @@ from tuning.fields import BY_NAME, FIELDS
 from tuning.inheritance import DEFAULT, differences
 from tuning.models import NONE, Activation, Profile, ProfileVersion
 from tuning.predefined import BY_NAME as PREDEFINED
-from tuning.push import Told, log_delivery, push
 from tuning.selectors import Resolved
 
 Person = User | None  # None: a command or the product itself
@@ -39,7 +40,7 @@ def save_profile(
     with transaction.atomic():
         version = _save(profile, by=by, note=note)
         if version is not None:
-            transaction.on_commit(lambda: told(push()))
+            transaction.on_commit(lambda: told(push(PROFILES, selectors.gateway_state)))
     return version
 
 
@@ -144,7 +145,7 @@ def import_profiles(
                 kind = _import_one(name, waiting.pop(name), by=by)
                 result[kind].append(name)
         if result["created"] or result["changed"]:
-            transaction.on_commit(lambda: told(push()))
+            transaction.on_commit(lambda: told(push(PROFILES, selectors.gateway_state)))
     return result
 
 
@@ -194,7 +195,7 @@ def delete_profile(profile: Profile, *, told: Told = log_delivery) -> None:
         name = profile.name
         profile.delete()
         news.tell("profile", name)
-        transaction.on_commit(lambda: told(push()))
+        transaction.on_commit(lambda: told(push(PROFILES, selectors.gateway_state)))
 
 
 # --- which one is in use ---------------------------------------------------------------------------------
@@ -205,7 +206,7 @@ def activate(profile: Profile | None, *, by: Person, note: str = "", told: Told 
     with transaction.atomic():
         resolved = None if profile is None else selectors.resolve_all()[profile.name]
         activation = _put_to_use(resolved, by=by, note=note, now=timezone.now())
-        transaction.on_commit(lambda: told(push()))
+        transaction.on_commit(lambda: told(push(PROFILES, selectors.gateway_state)))
     return activation
 
 
@@ -224,7 +225,7 @@ def undo(activation: Activation, *, by: Person, told: Told = log_delivery) -> Ac
         label = previous.label if previous is not None else NONE
         _announce(label, f"profile {activation.label} undone: {label}", now)
         _set_alert_thresholds(previous)
-        transaction.on_commit(lambda: told(push()))
+        transaction.on_commit(lambda: told(push(PROFILES, selectors.gateway_state)))
     return previous
 
 

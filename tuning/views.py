@@ -12,10 +12,10 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST, require_safe
 
+from inference.pushing import Delivery, Told
 from tuning import pages, selectors, services
 from tuning.forms import ActivateForm, RestoreForm, UndoForm
 from tuning.models import Profile
-from tuning.push import Delivery, Told
 from tuning.services import TuningError
 
 may_change = permission_required("tuning.change_profile", raise_exception=True)

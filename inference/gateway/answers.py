@@ -16,6 +16,8 @@ def own_headers(meter: Meter) -> list[tuple[bytes, bytes]]:
         (b"x-aicleaner-engine", meter.engine_kind.encode() or b"none"),
         (b"x-aicleaner-profile", (meter.profile or "none").encode()),
     ]
+    if meter.asked:
+        headers.append((b"x-aicleaner-model", meter.model.encode()))
     if meter.ignored and meter.engine_kind == "ollama":
         headers.append((b"x-aicleaner-profile-ignored", meter.ignored.encode()))
     return headers

@@ -13,6 +13,7 @@ import redis.asyncio
 from redis.exceptions import RedisError
 from yarl import URL
 
+from inference.gateway.aliases import Aliases
 from inference.gateway.answers import openai_error, own_headers, replay, respond, send_error
 from inference.gateway.asgi import Message, Receive, Scope, Send
 from inference.gateway.bodies import ClientGoneError, TooLargeError, Upload, read_body
@@ -92,13 +93,16 @@ class Gateway:
         self.stats = Stats(asyncio.get_running_loop().time())
         self.records = Records(redis.asyncio.from_url(self._valkey_url, socket_timeout=5))
         self.profiles = Profiles(self._valkey_url, on_change=self.gate.recheck)
+        self.aliases = Aliases(self._valkey_url)
         self.models = Models(self.engines, self.session, self.gate, lambda: self.profiles.active)
         await self.engines.probe()
-        with suppress(RedisError, OSError):  # `run` says so and tries again
-            await self.profiles.read_key()
+        for pushed in (self.profiles, self.aliases):
+            with suppress(RedisError, OSError):  # `run` says so and tries again
+                await pushed.read_key()
         for work in (
             self.engines.watch(),
             self.profiles.run(),
+            self.aliases.run(),
             self.models.run(),
             self.records.run(self.stats, lambda: self.engines.current.as_dict()),
         ):
@@ -111,6 +115,7 @@ class Gateway:
             await self.records.flush()
         await self.records.client.aclose()
         await self.profiles.client.aclose()
+        await self.aliases.client.aclose()
         await self.session.close()
         await self.fresh_session.close()
 
@@ -184,8 +189,14 @@ class Gateway:
         meter: Meter,
         send: Send,
     ) -> None:
-        """A request for a model: the profile's options, the cache, its turn, the engine."""
+        """A request for a model: what its name stands for, the profile's options, the cache, its turn, the engine."""
         found = dict(headers)
+        engine = self.engines.current
+        target = self.aliases.target(meter.model)
+        if target and self.models.may_have(engine.url, target):
+            body = splice(body, values, {"model": target})
+            values["model"] = target
+            meter.asked, meter.model = meter.model, target
         named = found.get(b"x-aicleaner-profile", b"").decode("latin-1")
         try:
             profile = self.profiles.choose(named)
@@ -202,7 +213,6 @@ class Gateway:
                 meter.ignored = ",".join(loading_options(fields))
         model = full_name(meter.model)
         self.models.last_used[model] = time.monotonic()
-        engine = self.engines.current
         digest = self.models.digest(engine.url, model)
         if digest and self.cache.wants(profile, meter.path, values, found.get(b"cache-control", b"")):
             key = key_of(meter.path, engine.url, digest, values)

@@ -50,6 +50,7 @@ class Meter:
     started: float = field(default_factory=time.monotonic)
     at: float = field(default_factory=time.time)
     model: str = ""
+    asked: str = ""  # the name that the client used, where it stands for another
     stream: bool = False
     tells_tokens: bool = False  # whether the stream will end with the engine's own count
     request_bytes: int = 0
@@ -153,6 +154,7 @@ class Meter:
             "api": api,
             "kind": kind,
             "model": self.model,
+            "asked": self.asked,
             "client": self.client,
             "client_ip": self.client_ip,
             "stream": self.stream,

@@ -42,6 +42,10 @@ class Models:
         found = self._tags.get(full_name(name)) if engine_url == self._tags_of else None
         return found[0] if found else None
 
+    def may_have(self, engine_url: str, name: str) -> bool:
+        """False when the engine has listed its models without this one."""
+        return not self._tags or engine_url != self._tags_of or full_name(name) in self._tags
+
     def on_one_thread(self, name: str) -> bool:
         engine = self.engines.current
         found = self._tags.get(full_name(name)) if engine.url == self._tags_of else None

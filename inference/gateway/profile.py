@@ -1,7 +1,6 @@
 """The profile in use: what it adds to a request, what it holds it to, and how many requests run at a time.
 
-Profiles come ready for use from the console over Valkey (tuning/services.py): a key that is read at the start, and a
-channel that tells of each change. docs/profiles.md says what each field does to which API."""
+Profiles come ready for use from the console (tuning/services.py). docs/profiles.md says what each field does to which API."""
 
 import asyncio
 import json
@@ -12,13 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import redis.asyncio
-from redis.exceptions import RedisError
+from inference.gateway.pushed import PROFILES, Pushed
 
-KEY, CHANNEL = "aicleaner:profiles", "aicleaner:profiles:changed"
-CONFIRM = "aicleaner:profiles:confirmed:"  # and the serial: a list that each gateway adds its word to
-CONFIRM_KEPT_S = 60
-READ_AGAIN_S = 10.0  # a channel that died silently costs this long at most
 log = logging.getLogger("inference.gateway")
 
 # What concerns the loading of a model; the rest concerns one answer.
@@ -64,15 +58,14 @@ class Profile:
 NONE = Profile("none")
 
 
-class Profiles:
+class Profiles(Pushed):
     """The active profile and all by name. `on_change` is called after each change."""
 
     def __init__(self, valkey_url: str, on_change: Callable[[], None]) -> None:
-        self.client = redis.asyncio.from_url(valkey_url, socket_connect_timeout=5)
+        super().__init__(valkey_url, PROFILES)
         self.active = NONE
         self.by_name: dict[str, Profile] = {}
         self._on_change = on_change
-        self._away = False
 
     def choose(self, name: str) -> Profile:
         """That of a name, the active one without. Raises UnknownProfileError."""
@@ -89,50 +82,6 @@ class Profiles:
             raise UnknownProfileError(
                 f"x-aicleaner-profile: profile {name[:100]!r} not found; known: {known}"
             ) from None
-
-    async def run(self) -> None:
-        """Follow the changes for as long as the gateway runs; while Valkey is away, the last known state stays."""
-        while True:
-            try:
-                async with self.client.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe(CHANNEL)
-                    await self.read_key()
-                    while True:
-                        message = await pubsub.get_message(timeout=READ_AGAIN_S)
-                        if message is None:
-                            await self.read_key()
-                        else:
-                            await self._changed(message["data"])
-            except (RedisError, OSError) as error:
-                if not self._away:
-                    log.warning("profiles: Valkey is away (%s); %s stays in use", error, self.active.name)
-                self._away = True
-            await asyncio.sleep(0.5)
-
-    async def read_key(self) -> None:
-        """Raises RedisError."""
-        raw = await self.client.get(KEY)
-        self._away = False
-        if raw is not None:
-            try:
-                self.take(json.loads(raw))
-            except (ValueError, TypeError, KeyError, AttributeError):
-                log.exception("%s holds no profiles; what was in use stays", KEY)
-
-    async def _changed(self, raw: bytes) -> None:
-        """A change and its confirmation, which the person who made it waits for."""
-        serial, word = "", "ok"
-        try:
-            state = json.loads(raw)
-            serial = str(state["serial"])
-            self.take(state)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            log.exception("%s told no profiles; what was in use stays", CHANNEL)
-            word = f"the gateway can't read the profile: {error!r}"
-        pipeline = self.client.pipeline(transaction=False)
-        pipeline.lpush(CONFIRM + serial, word)
-        pipeline.expire(CONFIRM + serial, CONFIRM_KEPT_S)
-        await pipeline.execute()
 
     def take(self, state: dict[str, Any]) -> None:
         """Put `{"active": {...} or None, "profiles": [{...}]}` to use, whole or not at all (TypeError, KeyError)."""

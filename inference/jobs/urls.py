@@ -11,4 +11,6 @@ urlpatterns = [
     path("jobs/<int:job_id>/retry/", views.retry, name="job-retry"),
     path("variants/", views.variants, name="variants"),
     path("variants/<int:variant_id>/", views.variant_page, name="variant"),
+    path("variants/<int:variant_id>/use/", views.use_variant, name="variant-use"),
+    path("aliases/<int:change_id>/undo/", views.undo_alias, name="alias-undo"),
 ]

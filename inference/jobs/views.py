@@ -1,6 +1,7 @@
 """Pages of the jobs and of what they made."""
 
 from itertools import groupby
+from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
@@ -14,11 +15,14 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from inference import tasks
+from inference.aliases import selectors as aliases
+from inference.aliases import services as alias_services
 from inference.errors import InferenceError, NotAllowedError
 from inference.jobs import charts, reports, selectors, services
 from inference.jobs.forms import JobForm
 from inference.jobs.parameters import JobParameters, check
-from inference.models import JobKind, JobState, ModelJob, Variant
+from inference.models import AliasChange, JobKind, JobState, ModelJob, Variant
+from inference.pushing import Delivery, Told
 
 PER_PAGE = 25
 
@@ -62,15 +66,7 @@ def _create(
     retry_of: ModelJob | None = None,
 ) -> ModelJob:
     job = services.create_job(
-        kind,
-        source,
-        target,
-        parameters,
-        host=settings.HOST_NAME,
-        who=request.user.get_username(),
-        user=request.user if isinstance(request.user, User) else None,
-        now=timezone.now(),
-        retry_of=retry_of,
+        kind, source, target, parameters, host=settings.HOST_NAME, retry_of=retry_of, **_person(request)
     )
     tasks.wake_model_worker()
     return job
@@ -140,14 +136,54 @@ def variants(request: HttpRequest) -> HttpResponse:
     for source, rows in groupby(found, lambda each: each.source):
         members = list(rows)
         groups.append({"source": source, "variants": members, "picture": charts.size_against_loss(members)})
-    return _page(request, "variants", {"groups": groups, "model": model})
+    return _page(request, "variants", {"groups": groups, "model": model, "aliases": aliases.in_force()})
 
 
 @require_safe
 @never_cache
 def variant_page(request: HttpRequest, variant_id: int) -> HttpResponse:
     variant = get_object_or_404(Variant.objects.select_related("job"), pk=variant_id)
-    return render(request, "inference/variant.html", {"variant": variant, "rows": reports.rows(variant)})
+    context = {
+        "variant": variant,
+        "rows": reports.rows(variant),
+        "is_used": aliases.target_of(variant.source) == variant.name,
+    }
+    return render(request, "inference/variant.html", context)
+
+
+@require_POST
+def use_variant(request: HttpRequest, variant_id: int) -> HttpResponse:
+    """The variant answers for its source from the next request on."""
+    _staff_only(request)
+    variant = get_object_or_404(Variant, pk=variant_id)
+    try:
+        alias_services.set_alias(variant.source, variant.name, **_person(request), told=_say_to(request))
+    except NotAllowedError as error:
+        messages.error(request, str(error))
+    return redirect("variants")
+
+
+@require_POST
+def undo_alias(request: HttpRequest, change_id: int) -> HttpResponse:
+    _staff_only(request)
+    change = get_object_or_404(AliasChange, pk=change_id)
+    try:
+        alias_services.undo(change, **_person(request), told=_say_to(request))
+    except NotAllowedError as error:
+        messages.error(request, str(error))
+    return redirect("variants")
+
+
+def _person(request: HttpRequest) -> dict[str, Any]:
+    user = request.user if isinstance(request.user, User) else None
+    return {"who": request.user.get_username(), "user": user, "now": timezone.now()}
+
+
+def _say_to(request: HttpRequest) -> Told:
+    def say(delivery: Delivery) -> None:
+        (messages.success if delivery.ok else messages.warning)(request, delivery.text)
+
+    return say
 
 
 def _page(request: HttpRequest, name: str, context: dict[str, object]) -> HttpResponse:

@@ -1,7 +1,8 @@
 """What the inference app stores, one noun per file."""
 
+from inference.models.alias import AliasChange
 from inference.models.job import ENDED, JobKind, JobState, ModelJob
 from inference.models.request import InferenceRequest
 from inference.models.variant import Variant
 
-__all__ = ["ENDED", "InferenceRequest", "JobKind", "JobState", "ModelJob", "Variant"]
+__all__ = ["ENDED", "AliasChange", "InferenceRequest", "JobKind", "JobState", "ModelJob", "Variant"]

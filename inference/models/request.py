@@ -16,6 +16,7 @@ class InferenceRequest(models.Model):
     api = models.CharField("API", max_length=12)
     kind = models.CharField(max_length=12)
     model = models.CharField(max_length=200, blank=True)
+    asked = models.CharField("asked as", max_length=200, blank=True)  # an alias of the model
     client = models.CharField(max_length=100, blank=True)
     client_ip = models.CharField("client address", max_length=45, blank=True)
     stream = models.BooleanField("streamed")

@@ -7,7 +7,8 @@ from typing import Any
 import redis
 
 from aicleaner_site.valkey import ValkeyServer
-from inference.gateway.profile import CHANNEL, CONFIRM, KEY
+from inference.gateway.pushed import ALIASES, PROFILES, Way
+from inference.gateway.records import STREAM
 from tests.inference.serving import Server
 from tests.inference.test_transcripts import Answer, call
 from tests.product import wait_for
@@ -22,14 +23,41 @@ def start(engine: Server, valkey: ValkeyServer, *arguments: str, port: int | Non
 
 def hand_over(store: redis.Redis, active: dict[str, Any] | None, *others: dict[str, Any]) -> str:
     """As the console does it; returns the gateway's word."""
-    state = {"active": active, "profiles": [*others, *([active] if active else [])]}
+    return push(store, PROFILES, {"active": active, "profiles": [*others, *([active] if active else [])]})
+
+
+def hand_over_aliases(store: redis.Redis, **targets: str) -> str:
+    return push(store, ALIASES, {"aliases": targets})
+
+
+def push(store: redis.Redis, way: Way, state: dict[str, Any]) -> str:
     serial = uuid.uuid4().hex
-    store.set(KEY, json.dumps(state))
-    wait_for(lambda: store.publish(CHANNEL, json.dumps({**state, "serial": serial})), "the gateway listens")
-    found: Any = store.blpop([CONFIRM + serial], timeout=10)
+    store.set(way.key, json.dumps(state))
+    message = json.dumps({**state, "serial": serial})
+    wait_for(lambda: store.publish(way.channel, message), "the gateway listens")
+    found: Any = store.blpop([way.confirmed + serial], timeout=10)
     return str(found[1].decode())
 
 
 def generate(server: Server, headers: dict[str, str] | None = None, **fields: Any) -> Answer:
     body = {"model": "aicleaner-sample", "prompt": ROOM, "stream": False, **fields}
     return call(server.url, "POST", "/api/generate", headers or {}, body)
+
+
+def records(store: redis.Redis, n: int) -> list[dict[str, Any]]:
+    """The first `n` finished requests, once they are there."""
+
+    def found() -> list[Any]:
+        entries: Any = store.xrange(STREAM)
+        return entries if len(entries) >= n else []
+
+    return [json.loads(fields[b"r"]) for _, fields in wait_for(found, "the records are there")[:n]]
+
+
+def wait_until_listed(server: Server) -> None:
+    """Until the gateway knows the engine's models: it asks by itself, and keeps no answer before."""
+    options = {"temperature": 0, "num_predict": 1}
+    wait_for(
+        lambda: generate(server, options=options).headers["x-aicleaner-cache"] != "bypass",
+        "the models are known",
+    )

@@ -18,7 +18,6 @@ from aicleaner_site.valkey import ValkeyServer
 from inference.engine.scheduler import SMALL_MODEL_BYTES
 from inference.gateway.models import ONE_THREAD_BYTES, Models, full_name
 from inference.gateway.profile import (
-    KEY,
     NONE,
     Gate,
     Profile,
@@ -26,6 +25,7 @@ from inference.gateway.profile import (
     fill,
     splice,
 )
+from inference.gateway.pushed import PROFILES
 from tests.inference.gateways import ROOM, generate, hand_over, start
 from tests.inference.serving import Server
 from tests.inference.test_gateway import records
@@ -348,7 +348,7 @@ def test_switching_while_many_run_loses_none(
 def test_a_gateway_that_starts_anew_has_the_profile_at_once(
     engine: Server, own_valkey: ValkeyServer, own_store: redis.Redis
 ) -> None:
-    own_store.set(KEY, json.dumps({"active": SMALL, "profiles": [SMALL]}))
+    own_store.set(PROFILES.key, json.dumps({"active": SMALL, "profiles": [SMALL]}))
     with start(engine, own_valkey) as gateway:
         assert generate(gateway).headers["x-aicleaner-profile"] == "small"
 
@@ -363,7 +363,7 @@ def test_while_valkey_is_away_the_profile_stays_and_the_next_is_found_after(engi
     try:
         assert generate(gateway).headers["x-aicleaner-profile"] == "small"
         with ValkeyServer(folder / "v.sock") as again, redis.from_url(again.url) as own_store:
-            own_store.set(KEY, json.dumps({"active": SLOW, "profiles": [SLOW]}))
+            own_store.set(PROFILES.key, json.dumps({"active": SLOW, "profiles": [SLOW]}))
             wait_for(
                 lambda: generate(gateway).headers["x-aicleaner-profile"] == "slow",
                 "the gateway has found the profile of the new Valkey",

@@ -8,7 +8,7 @@ import redis
 from django.apps import apps
 from django.contrib.auth.models import User
 
-from inference.gateway.profile import KEY
+from inference.gateway.pushed import PROFILES
 from tests.inference.serving import Server
 from tuning.models import Profile
 
@@ -26,9 +26,9 @@ def shipped(request: pytest.FixtureRequest) -> None:
 @pytest.fixture
 def store(valkey_url: str) -> Iterator[redis.Redis]:
     with redis.from_url(valkey_url) as client:
-        client.delete(KEY)
+        client.delete(PROFILES.key)
         yield client
-        client.delete(KEY)
+        client.delete(PROFILES.key)
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inference.gateway.profile import KEY
 from inference.gateway.profile import Profile as GatewayProfile
+from inference.gateway.pushed import PROFILES
+from inference.pushing import Delivery, push_if_stale
 from monitoring.models import Event, Rule
 from tests.inference.gateways import generate
 from tests.inference.serving import Server
@@ -21,7 +22,6 @@ from tuning import selectors, services
 from tuning.fields import BY_NAME, FIELDS
 from tuning.models import Activation, Profile, ProfileVersion
 from tuning.predefined import PREDEFINED
-from tuning.push import Delivery, push_if_stale
 from tuning.services import TuningError
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -319,23 +319,23 @@ def test_without_valkey_it_is_saved_and_follows_later(
     assert not told[0].ok
     assert "Valkey is away" in told[0].text
     settings.VALKEY_URL = there
-    assert push_if_stale()
-    assert not push_if_stale()
+    assert push_if_stale(PROFILES, selectors.gateway_state)
+    assert not push_if_stale(PROFILES, selectors.gateway_state)
     assert generate(gateway).headers["x-aicleaner-profile"] == "use_case_demo"
 
 
 def test_a_valkey_that_lost_its_state_gets_it_again(store: redis.Redis, gateway: Server) -> None:
     services.activate(named("use_case_demo"), by=None)
-    store.delete(KEY)
-    assert push_if_stale()
-    raw: Any = store.get(KEY)
+    store.delete(PROFILES.key)
+    assert push_if_stale(PROFILES, selectors.gateway_state)
+    raw: Any = store.get(PROFILES.key)
     assert json.loads(raw)["active"]["name"] == "use_case_demo"
 
 
 def test_a_gateway_that_does_not_answer_is_waited_for_and_said(
     store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tuning.push.CONFIRM_WITHIN_S", 0.1)
+    monkeypatch.setattr("inference.pushing.CONFIRM_WITHIN_S", 0.1)
     told: list[Delivery] = []
     with store.pubsub() as deaf:  # type: ignore[no-untyped-call]
         deaf.subscribe("aicleaner:profiles:changed")

@@ -9,11 +9,11 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
+from inference.pushing import Delivery
 from tuning import selectors, services, yaml_files
 from tuning.fields import FIELDS, shown
 from tuning.hardware import judge
 from tuning.models import NONE, Activation, Profile
-from tuning.push import Delivery
 from tuning.selectors import Resolved
 from tuning.services import TuningError
 

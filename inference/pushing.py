@@ -1,6 +1,6 @@
-"""The way of profiles to the gateway: a key that it reads at its start, and a channel that tells of each change.
+"""The way of the console's state to the gateway: a key that it reads at its start, and a channel that tells of each change.
 
-inference/gateway/profile.py is the other end."""
+inference/gateway/pushed.py is the other end."""
 
 import json
 import logging
@@ -12,11 +12,12 @@ from typing import Any
 import redis
 from django.conf import settings
 
-from inference.gateway.profile import CHANNEL, CONFIRM, KEY
-from tuning import selectors
+from inference.gateway.pushed import Way
 
 CONFIRM_WITHIN_S = 3.0
 log = logging.getLogger(__name__)
+
+State = Callable[[], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,19 @@ def log_delivery(delivery: Delivery) -> None:
     log.log(logging.INFO if delivery.ok else logging.WARNING, "%s", delivery.text)
 
 
-def push() -> Delivery:
+def push(way: Way, state_now: State) -> Delivery:
     """Hand the present state to every gateway and wait until each has put it to use. Never raises for its absence."""
     client = redis.from_url(settings.VALKEY_URL, socket_timeout=5, socket_connect_timeout=2)
     try:
         # Who comes last has read last: nobody overwrites a newer state by an older one.
-        with client.lock("aicleaner:lock:profiles", timeout=10, blocking_timeout=5):
-            state = selectors.gateway_state()
+        with client.lock(f"aicleaner:lock:{way.name}", timeout=10, blocking_timeout=5):
+            state = state_now()
             serial = uuid.uuid4().hex
             pipeline = client.pipeline(transaction=True)
-            pipeline.set(KEY, json.dumps(state))
-            pipeline.publish(CHANNEL, json.dumps({**state, "serial": serial}))
+            pipeline.set(way.key, json.dumps(state))
+            pipeline.publish(way.channel, json.dumps({**state, "serial": serial}))
             n_gateways = int(pipeline.execute()[1])
-        words = [_confirmation(client, serial) for _ in range(n_gateways)]
+        words = [_confirmation(client, way.confirmed + serial) for _ in range(n_gateways)]
     except redis.RedisError as error:
         return Delivery(
             False, f"Saved, but Valkey is away ({error}): the gateway follows as soon as it is back."
@@ -61,19 +62,19 @@ def push() -> Delivery:
     return Delivery(True, "The gateway uses it from the next request on.")
 
 
-def _confirmation(client: "redis.Redis", serial: str) -> str:
-    found: Any = client.blpop([CONFIRM + serial], timeout=CONFIRM_WITHIN_S)
+def _confirmation(client: "redis.Redis", key: str) -> str:
+    found: Any = client.blpop([key], timeout=CONFIRM_WITHIN_S)
     return "the gateway does not answer" if found is None else str(found[1].decode())
 
 
-def push_if_stale() -> bool:
+def push_if_stale(way: Way, state_now: State) -> bool:
     """Hand the state over when Valkey holds another one, as after an absence. Whether it did. Raises RedisError."""
     client = redis.from_url(settings.VALKEY_URL, socket_timeout=5, socket_connect_timeout=2)
     try:
-        raw: Any = client.get(KEY)
+        raw: Any = client.get(way.key)
     finally:
         client.close()
-    if raw is not None and json.loads(raw) == selectors.gateway_state():
+    if raw is not None and json.loads(raw) == state_now():
         return False
-    log_delivery(push())
+    log_delivery(push(way, state_now))
     return True

@@ -1,0 +1,22 @@
+"""Other names of models: a request for one is answered by what it stands for."""
+
+from typing import Any
+
+from inference.gateway.models import full_name
+from inference.gateway.pushed import ALIASES, Pushed
+
+
+class Aliases(Pushed):
+    def __init__(self, valkey_url: str) -> None:
+        super().__init__(valkey_url, ALIASES)
+        self.targets: dict[str, str] = {}  # full name -> full name
+
+    def take(self, state: dict[str, Any]) -> None:
+        """`{"aliases": {"llama3:latest": "llama3:q4_K_M"}}`"""
+        self.targets = {
+            full_name(str(name)): full_name(str(target)) for name, target in state["aliases"].items()
+        }
+
+    def target(self, model: str) -> str:
+        """What stands behind the name; empty for a name that stands for itself."""
+        return self.targets.get(full_name(model), "") if self.targets else ""
