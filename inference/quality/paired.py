@@ -39,3 +39,31 @@ def ratio(a: Sequence[float], b: Sequence[float]) -> Ratio | None:
         interval=interval,
         n_pairs=len(pairs),
     )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of b - a over prompts, with the interval of the paired bootstrap at 95 % (None: fewer than three)."""
+
+    a: float
+    b: float
+    value: float
+    interval: tuple[float, float] | None
+    n: int
+
+
+def difference(a: Sequence[float], b: Sequence[float]) -> Difference | None:
+    """`a`, `b`: one value of each prompt. None without a pair."""
+    changes = np.array([y - x for x, y in zip(a, b, strict=True)])
+    if not len(changes):
+        return None
+    interval = None
+    if len(changes) >= 3:
+        if np.ptp(changes) == 0:
+            interval = (float(changes[0]), float(changes[0]))
+        else:
+            found = scipy.stats.bootstrap(
+                (changes,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(7)
+            ).confidence_interval
+            interval = (float(found.low), float(found.high))
+    return Difference(float(np.mean(a)), float(np.mean(b)), float(changes.mean()), interval, len(changes))
