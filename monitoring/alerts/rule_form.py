@@ -89,7 +89,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         side = Side.EITHER if self.instance.either else Side.ABOVE if self.instance.above else Side.BELOW
-        self.initial["side"] = side.value
+        self.initial.setdefault("side", side.value)
         for name in ("fire_at", "clear_at"):
             self.fields[name].required = False
         others = Rule.objects.exclude(pk=self.instance.pk).exclude(kind=Kind.COMPOSITE.value)

@@ -42,7 +42,7 @@ def new_rule(request: HttpRequest) -> HttpResponse:
     asked = request.GET.get("copy", "")
     source = Rule.objects.filter(pk=asked).first() if asked.isdecimal() else None
     rule, members = (services.copy_of(source), source.members.all()) if source else (Rule(), None)
-    given = {name: request.GET[name] for name in RuleForm.Meta.fields if name in request.GET}
+    given = {name: request.GET[name] for name in RuleForm.base_fields if name in request.GET}
     return _edit(request, rule, initial=given if members is None else {"members": members})
 
 
