@@ -31,7 +31,7 @@ COMMON = ("least_severity", "quiet_from", "quiet_to", "zone", "critical_passes",
 class LogFilterForm(forms.Form):
     channel = forms.ChoiceField(required=False)
     status = forms.ChoiceField(
-        choices=(("", "any state"), *DeliveryStatus.choices), required=False, label="State"
+        choices=(("", "any but dismissed"), *DeliveryStatus.choices), required=False, label="State"
     )
 
     def __init__(self, *args: Any, channels: list[tuple[str, str]], **kwargs: Any) -> None:

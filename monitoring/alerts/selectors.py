@@ -303,8 +303,8 @@ def _test_state(config: ChannelConfig | None, now: datetime) -> str:
 
 
 def delivery_log(channel: str, status: str) -> QuerySet[Delivery]:
-    """The newest first; '' means all."""
+    """The newest first; '' means all, but of states not what was dismissed."""
     found = Delivery.objects.select_related("alert", "config").order_by("-id")
     if channel:
         found = found.filter(channel=channel)
-    return found.filter(status=status) if status else found
+    return found.filter(status=status) if status else found.exclude(status=DeliveryStatus.DISMISSED)
