@@ -22,6 +22,7 @@ from monitoring.channels.webhook import PREFIX, key_of, new_secret
 from monitoring.models import ChannelConfig
 from monitoring.models.channel import ChannelKind
 from monitoring.models.delivery import DeliveryStatus
+from monitoring.sealing import SealError, unseal
 
 PRINTABLE = RegexValidator(r"\A[\x20-\x7e]*\Z", "Give it in one line, without special characters.")
 ZONES = [(zone, zone) for zone in sorted(available_timezones())]
@@ -384,6 +385,17 @@ class AppriseForm(ChannelForm):
             except AppriseUrlError as error:
                 raise ValidationError(str(error)) from error
         return url
+
+
+def lacking_secrets(config: ChannelConfig) -> list[str]:
+    """Labels of what has to be entered before it can send: an import leaves it out."""
+    form = FORMS[config.kind]
+    try:
+        stored = unseal(config.sealed)
+    except SealError:
+        return []  # it says so itself
+    needed = [(name, form.base_fields[name]) for name in form.secret_names() if name not in stored]
+    return [str(field.label) for _, field in needed if field.required]
 
 
 FORMS: dict[str, type[ChannelForm]] = {

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from monitoring.alerts import channel_services as services
 from monitoring.alerts import selectors
-from monitoring.alerts.channel_forms import FORMS, LABELS, LogFilterForm
+from monitoring.alerts.channel_forms import FORMS, LABELS, LogFilterForm, lacking_secrets
 from monitoring.channels import CHANNELS
 from monitoring.models import ChannelConfig, Delivery
 from monitoring.models.delivery import DeliveryStatus
@@ -47,7 +47,7 @@ def channels(request: HttpRequest) -> HttpResponse:
     found = selectors.delivery_log(asked.get("channel", ""), asked.get("status", ""))
     chosen = next((each.name for each in health if each.key == asked.get("channel")), "")
     context = {
-        "channels": health,
+        "channels": [(each, lacking_secrets(each.config) if each.config else []) for each in health],
         "kinds": LABELS,
         "form": form,
         "page": Paginator(found, PAGE).get_page(request.GET.get("page")),

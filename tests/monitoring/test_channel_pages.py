@@ -321,15 +321,16 @@ def test_what_was_given_up_is_dismissed_one_and_all_of_a_filter(admin_client: Cl
     assert "Retry all 2 given up<" in admin_client.get("/alerts/channels/").content.decode()
     page = admin_client.get(f"/alerts/channels/?channel={other.key}").content.decode()
     assert "Retry all 1 given up of Other<" in page
-    page = admin_client.post("/alerts/deliveries/dismiss/", {"channel": other.key}, follow=True)
-    assert "1 notice is dismissed" in page.content.decode()
+    answer = admin_client.post("/alerts/deliveries/dismiss/", {"channel": other.key}, follow=True)
+    assert "1 notice is dismissed" in answer.content.decode()
     assert [*Delivery.objects.exclude(config=None).values_list("config__name", "status")] == [
         ("Ops", "dead"),
         ("Other", "dismissed"),
     ]
-    assert "1 notice is tried again" in admin_client.post(
-        "/alerts/deliveries/retry/", {"channel": ""}, follow=True
-    ).content.decode()  # what was dismissed is not tried again with the others
+    assert (
+        "1 notice is tried again"
+        in admin_client.post("/alerts/deliveries/retry/", {"channel": ""}, follow=True).content.decode()
+    )  # what was dismissed is not tried again with the others
     other.refresh_from_db()
     assert other.deliveries.get().status == "dismissed"
 
