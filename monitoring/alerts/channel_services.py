@@ -13,7 +13,7 @@ from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
 from monitoring import news
-from monitoring.alerts.configured import channel_of
+from monitoring.alerts.configured import channel_of, link_to
 from monitoring.alerts.notices import NOT_TOLD, NoticeEvent, wake_worker
 from monitoring.channels import CHANNELS, Channel, ChannelError, Notice
 from monitoring.models import ChannelConfig, Delivery
@@ -123,6 +123,7 @@ def send_test(config: ChannelConfig, clock: Callable[[], datetime]) -> None:
         text=f"Test of the channel {config.name} on {settings.HOST_NAME}: nothing is wrong.",
         at=asked,
         attempt=1,
+        link=link_to("channels"),
     )
     error = attempt(lambda: channel_of(config), notice)
     ChannelConfig.objects.filter(pk=config.pk, test_asked_at=config.test_asked_at).update(

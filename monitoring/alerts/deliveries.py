@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from monitoring import news
 from monitoring.alerts.channel_services import attempt
-from monitoring.alerts.configured import channel_of
+from monitoring.alerts.configured import channel_of, link_to
 from monitoring.alerts.notices import NoticeEvent
 from monitoring.channels import CHANNELS, FALLBACK, Channel, ChannelError, Notice
 from monitoring.models import Alert, Delivery
@@ -169,6 +169,7 @@ def _notice_of(rows: list[Delivery]) -> Notice:
         at=first.created_at,
         attempt=first.attempts,
         group=group,
+        link=link_to("alerts") if group else link_to("alert", first.alert_id),
     )
 
 

@@ -63,7 +63,7 @@ class AppriseChannel(Channel):
         sender.add(service)
         told = sender.notify(
             title=notice.title,
-            body=notice.text,
+            body=notice.text_with_link,
             notify_type=NotifyType(
                 "success" if notice.event == "resolved" else LEVELS.get(notice.severity, "info")
             ),

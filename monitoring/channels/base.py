@@ -26,6 +26,7 @@ class Notice:
     at: datetime
     attempt: int
     group: tuple[str, ...] = ()  # keys of the notices that this one tells together; (): it is one
+    link: str = ""  # to its page; '' where nobody has said how the console is reached
 
     def payload(self) -> dict[str, Any]:
         """As JSON for programs, the same over all attempts."""
@@ -37,6 +38,10 @@ class Notice:
     def title(self) -> str:
         what = f"{len(self.group)} alerts" if self.group else self.labels.get("rule", "alert")
         return f"[{self.severity}] {self.event}: {what}"
+
+    @property
+    def text_with_link(self) -> str:
+        return f"{self.text}\n{self.link}" if self.link else self.text
 
     @property
     def thread(self) -> str:
