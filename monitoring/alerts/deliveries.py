@@ -1,12 +1,15 @@
 """Empties the outbox: lease a row, send, mark it. Killed anywhere in between, the row is sent again under the same key."""
 
+import logging
 import random
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import QuerySet
 
 from monitoring import news
@@ -23,6 +26,9 @@ MOST_IN_GROUP = 20
 MAX_WAITING = 1000  # looked at in one go
 AT_ONCE = 2  # sends of one channel: a receiver that hangs must not take every thread of the worker
 MOST_RETRY_AFTER_S = 6 * 3600.0
+TRIES, PAUSE_S = 30, 1.0  # while the database is away; less than what a lease leaves
+Found = TypeVar("Found")
+log = logging.getLogger(__name__)
 
 
 def deliver_due(clock: Callable[[], datetime]) -> int:
@@ -141,14 +147,31 @@ def _fold(older: list[Delivery], newest: Delivery) -> None:
 
 def send(delivery: Delivery, clock: Callable[[], datetime]) -> None:
     """Send what `lease` gave and mark it; a row that another worker leased meanwhile is left to that one."""
-    rows = list(_leased_with(delivery).select_related("alert").order_by("id")) or [delivery]
+    rows = _insist(lambda: list(_leased_with(delivery).select_related("alert").order_by("id"))) or [delivery]
     error = attempt(lambda: _channel_of(delivery), _notice_of(rows))
-    if error is None:
-        together = f"in one message with {len(rows) - 1} more" if len(rows) > 1 else ""
-        told = {"reason": together} if together else {}
-        _mark(delivery, status=DeliveryStatus.SENT, sent_at=clock(), **told)
-    else:
-        _failed(delivery, error, clock())
+    _insist(lambda: _note(delivery, error, len(rows), clock()))
+
+
+def _insist(work: Callable[[], Found]) -> Found:
+    """A database that is away for a moment, say for a restart, is no reason to send again what has arrived."""
+    for _ in range(TRIES):
+        try:
+            return work()
+        except (OperationalError, InterfaceError) as error:
+            if connection.in_atomic_block:
+                raise  # the caller's transaction is gone with its connection
+            log.warning("a delivery waits for the database: %s", error)
+            connection.close()
+            time.sleep(PAUSE_S)
+    return work()
+
+
+def _note(delivery: Delivery, error: ChannelError | None, n: int, now: datetime) -> None:
+    if error is not None:
+        _failed(delivery, error, now)
+        return
+    told = {"reason": f"in one message with {n - 1} more"} if n > 1 else {}
+    _mark(delivery, status=DeliveryStatus.SENT, sent_at=now, **told)
 
 
 def _notice_of(rows: list[Delivery]) -> Notice:
