@@ -10,7 +10,7 @@ from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import QuerySet
+from django.db.models import QuerySet, prefetch_related_objects
 
 from monitoring import news
 from monitoring.alerts.channel_services import attempt
@@ -49,7 +49,7 @@ def lease(now: datetime) -> Delivery | None:
     it that wait for others of its host and channel: they are leased together and told in one message."""
     waiting = Delivery.objects.select_for_update(of=("self",)).filter(status=DeliveryStatus.WAITING)
     episodes: dict[object, list[Delivery]] = defaultdict(list)
-    for row in waiting.select_related("alert", "config").order_by("id")[:MAX_WAITING]:
+    for row in waiting.order_by("id")[:MAX_WAITING]:  # alert and channel are read of few of them
         alone = row.pk if row.event == NoticeEvent.UNDELIVERED else None
         episodes[row.alert_id, row.channel, alone].append(row)
     leased = [row for rows in episodes.values() for row in rows if _is_leased(row, now)]
@@ -85,11 +85,9 @@ def _together(rows: list[Delivery], episodes: list[list[Delivery]], now: datetim
     newest = rows[-1]
     if newest.group:
         return [each for each in episodes if each[-1].group == newest.group]
-    others = (
-        [each for each in episodes if each is not rows and _may_join(each, newest, now)]
-        if _is_fresh(newest)
-        else []
-    )
+    others = [each for each in episodes if each is not rows and _may_join(each, newest, now)]
+    prefetch_related_objects([each[-1] for each in (rows, *others)], "alert", "config")
+    others = [each for each in others if _is_of(newest.alert.host, each[-1], now)]
     found = [rows, *others[: MOST_IN_GROUP - 1]]
     if len(found) > 1:
         for each in found:
@@ -104,12 +102,17 @@ def _is_fresh(row: Delivery) -> bool:
 def _may_join(rows: list[Delivery], first: Delivery, now: datetime) -> bool:
     newest = rows[-1]
     return (
-        _is_fresh(newest)
+        _is_fresh(first)
+        and _is_fresh(newest)
         and newest.channel == first.channel
-        and newest.alert.host == first.alert.host
         and not any(_is_leased(row, now) for row in rows)
-        and (newest.config is None or newest.config.quiet_until(newest.alert.severity, now) is None)
     )
+
+
+def _is_of(host: str, row: Delivery, now: datetime) -> bool:
+    """Whether it is of that host, and not kept quiet."""
+    quiet = row.config is not None and row.config.quiet_until(row.alert.severity, now) is not None
+    return row.alert.host == host and not quiet
 
 
 def _is_leased(row: Delivery, now: datetime) -> bool:

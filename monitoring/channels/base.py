@@ -2,8 +2,10 @@
 
 import re
 import ssl
+import time
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -109,7 +111,15 @@ def _host_of(value: str) -> str | None:
 
 
 def tls_context(ca: str) -> ssl.SSLContext:
-    """Checks certificates against the system's authorities and `ca` (PEM; '': none more). Raises ssl.SSLError."""
+    """Checks certificates against the system's authorities and `ca` (PEM; '': none more). Raises ssl.SSLError.
+
+    Not to be changed: it is shared for up to an hour. To read the system's authorities takes 50 ms, more than all else
+    that a delivery costs."""
+    return _tls_context(ca, int(time.monotonic() // 3600))
+
+
+@lru_cache(maxsize=32)
+def _tls_context(ca: str, hour: int) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if ca:
         context.load_verify_locations(cadata=ca)
