@@ -117,6 +117,11 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         return class_of(cls.kind).secret_names()
 
     @classmethod
+    def needed_secrets(cls, settings: dict[str, Any]) -> list[str]:
+        """Without which it can't send."""
+        return [name for name in cls.secret_names() if cls.base_fields[name].required]
+
+    @classmethod
     def own_names(cls) -> list[str]:
         return [name for name in cls.base_fields if name not in ("name", *COMMON)]
 
@@ -313,6 +318,10 @@ class MailForm(ServerForm):
     def shown(settings: dict[str, Any]) -> dict[str, Any]:
         return {**settings, "recipients": ", ".join(settings.get("recipients", []))}
 
+    @classmethod
+    def needed_secrets(cls, settings: dict[str, Any]) -> list[str]:
+        return ["password"] if settings.get("user") else []
+
     def clean_recipients(self) -> list[str]:
         found = [
             each.strip() for each in re.split(r"[,;\n]", self.cleaned_data["recipients"]) if each.strip()
@@ -394,8 +403,11 @@ def lacking_secrets(config: ChannelConfig) -> list[str]:
         stored = unseal(config.sealed)
     except SealError:
         return []  # it says so itself
-    needed = [(name, form.base_fields[name]) for name in form.secret_names() if name not in stored]
-    return [str(field.label) for _, field in needed if field.required]
+    return [
+        str(form.base_fields[name].label)
+        for name in form.needed_secrets(config.settings)
+        if name not in stored
+    ]
 
 
 FORMS: dict[str, type[ChannelForm]] = {

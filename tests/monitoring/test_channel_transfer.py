@@ -95,6 +95,7 @@ def test_where_nothing_is_stored_channels_are_off_until_their_secrets_are_entere
     assert "my mail is off until you enter on its page: Password." in page
     assert "enter its Address and Signing secret" in page  # and so it says from now on
     assert "enter its Long-lived access token" in page
+    assert "enter its Password" in page
     assert stored() == [{**row, "enabled": False} for row in before]
     assert policies() == their_policies
     assert {each.status for each in read(text)} == {"same"}  # taken again, they are not switched on

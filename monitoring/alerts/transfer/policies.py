@@ -157,8 +157,8 @@ def _in_words(row: dict[str, Any] | None) -> dict[str, Any] | None:
     if row is None:
         return None
     steps = {
-        f"step {number}": f"after {step['after_min']} min {', '.join(step['channels'])}"
-        + (f", {step['least_severity']} at least" if "least_severity" in step else "")
+        f"step {number}": f"after {step['after_min']} min: {', '.join(step['channels'])}"
+        + (f" ({step['least_severity']} and more)" if "least_severity" in step else "")
         for number, step in enumerate(row["steps"], 1)
     }
     return {**{name: value for name, value in row.items() if name != "steps"}, **steps}
