@@ -100,7 +100,9 @@ def _series_now(text: str, kind: str) -> dict[str, Any]:
         return {"selector_error": str(error)}
     latest = selectors.latest_values(settings.HOST_NAME)
     found = [
-        (name, _shown_value(name, value)) for name, value in sorted(latest.items()) if selector.fits(name)
+        (name, _shown_value(name, value))
+        for name, value in sorted(latest.items())
+        if selector.fits(name, settings.HOST_NAME)
     ]
     return {"fitting": found[:MOST_SHOWN], "n_more": max(len(found) - MOST_SHOWN, 0), "asked_series": True}
 

@@ -204,7 +204,9 @@ class Rule(models.Model):
     def _errors_of_series(self, kind: Kind) -> dict[str, str]:
         errors = {}
         try:
-            parse_selector(self.series)
+            selector = parse_selector(self.series)
+            if selector.metric in JUDGED_BY_WORKER and selector.matchers:
+                errors["series"] = "What the worker judges is named without labels, and goes for every host."
         except SelectorError as error:
             errors["series"] = str(error)
         if self.series in JUDGED_BY_WORKER and kind is not Kind.THRESHOLD:
