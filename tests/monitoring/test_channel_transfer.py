@@ -1,13 +1,17 @@
 """Channels and escalation policies as YAML: there and back without their secrets, mistakes, and what a rule says of them."""
 
-from datetime import time
+from contextlib import suppress
+from datetime import date, time
 from typing import Any
 
 import pytest
 import yaml
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from monitoring.alerts import channel_services, policy_services, services, transfer
 from monitoring.alerts.machine import Severity
@@ -193,6 +197,15 @@ STEP = "steps: [{after_min: 0, channels: [Pager]}]"
             "channels: [{name: House, kind: home_assistant, url: 'http://127.0.0.1:1'}]",
             "channel House: token: It was stored for another place",
         ),
+        (
+            "channels: [{name: A, kind: webhook, enabled: 'no'}]",
+            "channel A: enabled: 'no' is neither true nor",
+        ),
+        ("channels: [{name: A, kind: mqtt, host: {a: b}}]", "channel A: host: give a value"),
+        (
+            "rules: [{name: A, series: x, fire_at: 2, clear_at: 1, enabled: 1}]",
+            "rule A: enabled: 1 is neither",
+        ),
         ("policies: [{name: A}]", "line 1: policy A: steps: give a list"),
         ("policies: [{name: A, steps: [x]}]", "policy A: steps: give a list"),
         (
@@ -234,6 +247,85 @@ def test_a_mistake_is_named_with_its_line_and_field_and_nothing_is_taken(text: s
     assert stored() == before
     assert not EscalationPolicy.objects.exists()
     assert not Rule.objects.filter(key=None).exists()
+
+
+values = st.recursive(
+    st.sampled_from(
+        [None, True, False, 0, 1, -5, 2.5, 1320, "", "127.0.0.1", "info", "A", "22:00", date(2036, 1, 1)]
+    )
+    | st.sampled_from(
+        [*KINDS, "threshold", "composite", "forecast", "none", "FREQ=DAILY", "a=b", "\x00", "x" * 400]
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+    max_leaves=4,
+)
+RIGHT: dict[str, dict[str, Any]] = {
+    "channels": {
+        "name": "A",
+        "kind": "mqtt",
+        "host": "127.0.0.1",
+        "topic": "t",
+        "zone": "UTC",
+        "enabled": True,
+    }
+    | {
+        "quiet_from": "22:00",
+        "quiet_to": "07:00",
+        "least_severity": "info",
+        "secrets": [],
+        "ca": "",
+        "port": 1883,
+    },
+    "policies": {
+        "name": "A",
+        "is_default": True,
+        "group_wait_s": 30,
+        "steps": [{"after_min": 0, "channels": ["House"]}],
+    },
+    "rules": {
+        "name": "A",
+        "series": "x",
+        "fire_at": 2,
+        "clear_at": 1,
+        "policy": "Ops",
+        "severity": "info",
+        "side": "above",
+    }
+    | {"kind": "threshold", "members": [], "enabled": True, "window_s": 60, "limit": 1, "default": None},
+    "silences": {
+        "matchers": "a=b",
+        "from": date(2036, 1, 1),
+        "to": date(2036, 1, 2),
+        "reason": "x",
+        "repeats": "",
+    }
+    | {"zone": "UTC", "lasts_s": None, "author": "sam"},
+}
+
+
+def rows_of(key: str) -> st.SearchStrategy[Any]:
+    """Right ones but for a field, and what is no list of rows at all."""
+    changed = st.dictionaries(st.sampled_from([*RIGHT[key], "colour"]), values, max_size=1)
+    rows = st.lists(changed.map(lambda found: {**RIGHT[key], **found}), max_size=1)
+    return st.one_of(rows, rows, rows, rows, values)
+
+
+files = st.fixed_dictionaries({}, optional={key: rows_of(key) for key in RIGHT})
+
+
+@settings(max_examples=150, deadline=None)
+@given(files)
+def test_whatever_a_file_says_it_is_understood_or_its_mistakes_are_named(
+    django_db_blocker: Any, tree: dict[str, Any]
+) -> None:
+    with django_db_blocker.unblock(), transaction.atomic():
+        configure("webhook", {}, WEBHOOK, name="House")
+        EscalationPolicy.objects.create(name="Ops")
+        text = yaml.safe_dump(tree)
+        with suppress(AlertsFileError):
+            take(text)
+            assert {each.status for each in read(text)} <= {"same", "over"}  # taken once, it is so
+        transaction.set_rollback(True)
 
 
 def test_a_channel_sealed_under_another_key_is_not_overwritten(settings: Any) -> None:

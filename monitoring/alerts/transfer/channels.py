@@ -90,7 +90,7 @@ def _checked(
     """By the form of its kind. A secret that it lacks is no mistake: it is off until that is entered."""
     kind = row["kind"]
     usual, secrets = _usual(kind), FORMS[kind].secret_names()
-    if not file.knows_fields(where, row, {"name", "kind", "secrets", *usual, *secrets}):
+    if not file.knows_fields(where, row, usual, ("name", "kind", "secrets", *secrets)):
         return None
     listed = row.get("secrets") or []
     if not isinstance(listed, list) or not set(map(str, listed)) <= set(secrets):
@@ -119,7 +119,7 @@ def _sent(values: dict[str, Any]) -> dict[str, Any]:
     times = {
         name: f"{value // 60:02}:{value % 60:02}"
         for name in ("quiet_from", "quiet_to")
-        if isinstance(value := values.get(name), int)
+        if isinstance(value := values.get(name), int) and not isinstance(value, bool)
     }
     joined = {name: ", ".join(map(str, value)) for name, value in values.items() if isinstance(value, list)}
     return sent({**values, **times, **joined})

@@ -1,6 +1,6 @@
 """What a file says and what taking it would do: the parts that all of its lists share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -81,12 +81,20 @@ class File:
     def say(self, where: str, name: str, text: object) -> None:
         self.problems.append(f"{where}: {name}: {text}")
 
-    def knows_fields(self, where: str, row: dict[str, Any], known: set[str]) -> bool:
-        """Whether it has no others; each other one is a problem."""
-        unknown = sorted(str(each) for each in row if each not in known)
-        for each in unknown:
+    def knows_fields(
+        self, where: str, row: dict[str, Any], usual: dict[str, Any], others: Iterable[str] = ()
+    ) -> bool:
+        """Whether it has none but those of `usual` and `others`, with values like them; each other one is a problem."""
+        before = len(self.problems)
+        known = {*usual, *others}
+        for each in sorted(str(each) for each in row if each not in known):
             self.say(where, each, "no such field; look for a spelling mistake.")
-        return not unknown
+        for name, value in row.items():
+            if isinstance(value, dict):
+                self.say(where, str(name), "give a value, not a mapping.")
+            elif isinstance(usual.get(name), bool) and not isinstance(value, bool):
+                self.say(where, name, f"{value!r} is neither true nor false.")
+        return len(self.problems) == before
 
     def severity(self, where: str, name: str, value: Any) -> int | None:
         """None: it is none, which is a problem."""

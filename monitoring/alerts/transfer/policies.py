@@ -89,7 +89,7 @@ def _entry(
     channels: list[str],
 ) -> Entry | None:
     steps = row.get("steps")
-    right = file.knows_fields(where, row, {"name", "steps", *FIELDS})
+    right = file.knows_fields(where, row, USUAL, ("name", "steps"))
     if not isinstance(steps, list) or not all(isinstance(each, dict) for each in steps):
         file.say(where, "steps", "give a list of steps, each a mapping with after_min and channels.")
         return None
@@ -117,7 +117,7 @@ def _sent_steps(file: File, where: str, steps: list[dict[str, Any]]) -> dict[str
     right = True
     for place, step in enumerate(steps):
         here = f"{where}: steps[{place}]"
-        right &= file.knows_fields(here, step, {"after_min", "least_severity", "channels"})
+        right &= file.knows_fields(here, step, {}, ("after_min", "least_severity", "channels"))
         severity = file.severity(here, "least_severity", step.get("least_severity", "info"))
         channels = step.get("channels") or []
         data |= {

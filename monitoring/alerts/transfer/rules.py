@@ -108,7 +108,7 @@ def _entry(
             file.say(where, "default", f"there is no default rule {key!r}.")
             return None
     usual = _values(Rule(), [], None)
-    if not file.knows_fields(where, row, {*usual, "name", "default"}):
+    if not file.knows_fields(where, row, usual, ("name", "default")):
         return None
     given = {**usual, **{each: value for each, value in row.items() if each not in ("name", "default")}}
     severity = file.severity(where, "severity", given["severity"])

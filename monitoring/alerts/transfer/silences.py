@@ -40,7 +40,7 @@ def _entry(file: File, where: str, row: Any, who: str, now: datetime) -> Entry |
     if not isinstance(row, dict):
         file.problems.append(f"{where}: must be a mapping.")
         return None
-    right = file.knows_fields(where, row, set(KEYS))
+    right = file.knows_fields(where, row, {}, KEYS)
     silence = Silence(
         matchers=str(row.get("matchers") or "").strip(),
         reason=str(row.get("reason") or ""),
