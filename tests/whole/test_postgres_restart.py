@@ -53,6 +53,7 @@ def restart(server: Any) -> None:
     pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user, timeout=30)
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.filterwarnings("ignore:XDG_RUNTIME_DIR")
 def test_a_restart_of_postgres_amid_deliveries_loses_nothing_and_tells_nothing_twice(server: Any) -> None:
     lock, restarts = threading.Lock(), list[int]()
