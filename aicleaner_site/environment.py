@@ -1,6 +1,7 @@
 """Reading environment variables, with one clear sentence when one is wrong."""
 
 import os
+import re
 import secrets
 import tempfile
 from pathlib import Path
@@ -80,6 +81,39 @@ def http_url(name: str) -> str:
     if not fine:
         raise ImproperlyConfigured(f"{name}: give a URL that begins with http:// or https://, with its host.")
     return raw
+
+
+def public_url(name: str) -> str:
+    """The address of the console as people reach it, as a browser writes an origin; '' when it is not set."""
+    raw = os.environ.get(name, "").strip()
+    if not raw:
+        return ""
+    try:
+        parts = urlsplit(raw)
+        host, given = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{name} is '{raw}': {error}. Give https://name or http://name:port."
+        ) from error
+    plain = parts.path in ("", "/") and not (parts.query or parts.fragment or "@" in parts.netloc)
+    if (
+        parts.scheme not in ("http", "https")
+        or not re.fullmatch(r"[a-z0-9._:-]+", host)
+        or given == 0
+        or not plain
+    ):
+        raise ImproperlyConfigured(
+            f"{name} is '{raw}': give https://name or http://name:port, without user or path; the console has a host of its own."
+        )
+    usual = 443 if parts.scheme == "https" else 80
+    port = "" if given in (None, usual) else f":{given}"
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}"
+
+
+def host_of(url: str) -> str:
+    """As Django names hosts: IPv6 in brackets."""
+    host = urlsplit(url).hostname or ""
+    return f"[{host}]" if ":" in host else host
 
 
 def run_dir(data_dir: Path) -> Path:

@@ -24,6 +24,10 @@ SECRET_KEY = env.secret_key(DATA_DIR)
 DEBUG = env.boolean("AICLEANER_DEBUG", default=False)
 ALLOWED_HOSTS = env.words("AICLEANER_ALLOWED_HOSTS", "localhost 127.0.0.1 [::1]")
 CSRF_TRUSTED_ORIGINS = env.words("AICLEANER_TRUSTED_ORIGINS", "")
+PUBLIC_URL = env.public_url("AICLEANER_PUBLIC_URL")  # '': notices carry no link
+if PUBLIC_URL:  # whoever follows a link there must get in
+    ALLOWED_HOSTS.append(env.host_of(PUBLIC_URL))
+    CSRF_TRUSTED_ORIGINS.append(PUBLIC_URL)
 
 # --- addresses -------------------------------------------------------------------------------------------
 WEB_HOST = os.environ.get("AICLEANER_WEB_HOST", "127.0.0.1")

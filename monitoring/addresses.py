@@ -33,13 +33,16 @@ def resolve(host: str, port: int) -> list[str]:
         raise UnknownHostError(f"The host {host} can't be found: {error}.") from error
     addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
     for address in addresses:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-        plain = getattr(ip, "ipv4_mapped", None) or ip
-        if plain in METADATA or plain.is_link_local or plain.is_multicast or plain.is_unspecified:
-            raise AddressError(
-                f"Nothing is sent to {plain}: it is a link-local, metadata or multicast address."
-            )
+        check_address(address)
     return addresses
+
+
+def check_address(address: str) -> None:
+    """Raises AddressError for one that is not allowed."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    plain = getattr(ip, "ipv4_mapped", None) or ip
+    if plain in METADATA or plain.is_link_local or plain.is_multicast or plain.is_unspecified:
+        raise AddressError(f"Nothing is sent to {plain}: it is a link-local, metadata or multicast address.")
 
 
 def connect(host: str, port: int, timeout_s: float) -> socket.socket:

@@ -22,6 +22,7 @@ from monitoring.channels.webhook import PREFIX, key_of, new_secret
 from monitoring.models import ChannelConfig
 from monitoring.models.channel import ChannelKind
 from monitoring.models.delivery import DeliveryStatus
+from monitoring.sealing import SealError, unseal
 
 PRINTABLE = RegexValidator(r"\A[\x20-\x7e]*\Z", "Give it in one line, without special characters.")
 ZONES = [(zone, zone) for zone in sorted(available_timezones())]
@@ -31,7 +32,7 @@ COMMON = ("least_severity", "quiet_from", "quiet_to", "zone", "critical_passes",
 class LogFilterForm(forms.Form):
     channel = forms.ChoiceField(required=False)
     status = forms.ChoiceField(
-        choices=(("", "any state"), *DeliveryStatus.choices), required=False, label="State"
+        choices=(("", "any but dismissed"), *DeliveryStatus.choices), required=False, label="State"
     )
 
     def __init__(self, *args: Any, channels: list[tuple[str, str]], **kwargs: Any) -> None:
@@ -114,6 +115,11 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
     @classmethod
     def secret_names(cls) -> tuple[str, ...]:
         return class_of(cls.kind).secret_names()
+
+    @classmethod
+    def needed_secrets(cls, settings: dict[str, Any]) -> list[str]:
+        """Without which it can't send."""
+        return [name for name in cls.secret_names() if cls.base_fields[name].required]
 
     @classmethod
     def own_names(cls) -> list[str]:
@@ -312,6 +318,10 @@ class MailForm(ServerForm):
     def shown(settings: dict[str, Any]) -> dict[str, Any]:
         return {**settings, "recipients": ", ".join(settings.get("recipients", []))}
 
+    @classmethod
+    def needed_secrets(cls, settings: dict[str, Any]) -> list[str]:
+        return ["password"] if settings.get("user") else []
+
     def clean_recipients(self) -> list[str]:
         found = [
             each.strip() for each in re.split(r"[,;\n]", self.cleaned_data["recipients"]) if each.strip()
@@ -384,6 +394,20 @@ class AppriseForm(ChannelForm):
             except AppriseUrlError as error:
                 raise ValidationError(str(error)) from error
         return url
+
+
+def lacking_secrets(config: ChannelConfig) -> list[str]:
+    """Labels of what has to be entered before it can send: an import leaves it out."""
+    form = FORMS[config.kind]
+    try:
+        stored = unseal(config.sealed)
+    except SealError:
+        return []  # it says so itself
+    return [
+        str(form.base_fields[name].label)
+        for name in form.needed_secrets(config.settings)
+        if name not in stored
+    ]
 
 
 FORMS: dict[str, type[ChannelForm]] = {

@@ -13,7 +13,7 @@ from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
 from monitoring import news
-from monitoring.alerts.configured import channel_of
+from monitoring.alerts.configured import channel_of, link_to
 from monitoring.alerts.notices import NOT_TOLD, NoticeEvent, wake_worker
 from monitoring.channels import CHANNELS, Channel, ChannelError, Notice
 from monitoring.models import ChannelConfig, Delivery
@@ -60,12 +60,11 @@ def _hold_back(config: ChannelConfig, reason: str) -> None:
 
 @transaction.atomic
 def retry(given_up: QuerySet[Delivery], *, now: datetime) -> int:
-    """Let what was given up be tried for another day, under its old key. What is folded into a newer notice of its
-    episode is said by that one, and so is its end, which the channel was not told. Returns how many; those whose channel
-    is gone or off stay."""
-    there = given_up.filter(status=DeliveryStatus.DEAD, config__enabled=True) | given_up.filter(
-        status=DeliveryStatus.DEAD, channel__in=list(CHANNELS)
-    )
+    """Let what was given up, dismissed or not, be tried for another day, under its old key. What is folded into a newer
+    notice of its episode is said by that one, and so is its end, which the channel was not told. Returns how many; those
+    whose channel is gone or off stay."""
+    ended = given_up.filter(status__in=(DeliveryStatus.DEAD, DeliveryStatus.DISMISSED))
+    there = ended.filter(config__enabled=True) | ended.filter(channel__in=list(CHANNELS))
     rows = list(there.values_list("pk", "alert_id", "channel"))
     again = {
         "status": DeliveryStatus.WAITING,
@@ -75,6 +74,8 @@ def retry(given_up: QuerySet[Delivery], *, now: datetime) -> int:
         "due_at": now,
         "give_up_at": now + GIVE_UP_AFTER,
         "locked_until": None,
+        "dismissed_at": None,
+        "dismissed_by": "",
     }
     Delivery.objects.filter(pk__in=[pk for pk, *_ in rows]).update(**again)
     for alert_id, channel in {(alert_id, channel) for _, alert_id, channel in rows}:
@@ -83,6 +84,19 @@ def retry(given_up: QuerySet[Delivery], *, now: datetime) -> int:
         news.tell("alert", alert_id)
     transaction.on_commit(wake_worker)
     return len(rows)
+
+
+@transaction.atomic
+def dismiss(given_up: QuerySet[Delivery], *, who: str, now: datetime) -> int:
+    """Somebody has seen that these were given up: they are counted no more. Returns how many."""
+    rows = given_up.select_for_update(of=("self",)).filter(status=DeliveryStatus.DEAD)
+    found = dict(rows.values_list("pk", "alert_id"))
+    Delivery.objects.filter(pk__in=found).update(
+        status=DeliveryStatus.DISMISSED, dismissed_at=now, dismissed_by=who
+    )
+    for alert_id in set(found.values()):
+        news.tell("alert", alert_id)
+    return len(found)
 
 
 def ask_test(config: ChannelConfig, *, now: datetime) -> None:
@@ -109,6 +123,7 @@ def send_test(config: ChannelConfig, clock: Callable[[], datetime]) -> None:
         text=f"Test of the channel {config.name} on {settings.HOST_NAME}: nothing is wrong.",
         at=asked,
         attempt=1,
+        link=link_to("channels"),
     )
     error = attempt(lambda: channel_of(config), notice)
     ChannelConfig.objects.filter(pk=config.pk, test_asked_at=config.test_asked_at).update(

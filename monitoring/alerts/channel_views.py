@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -15,7 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from monitoring.alerts import channel_services as services
 from monitoring.alerts import selectors
-from monitoring.alerts.channel_forms import FORMS, LABELS, LogFilterForm
+from monitoring.alerts.channel_forms import FORMS, LABELS, LogFilterForm, lacking_secrets
 from monitoring.channels import CHANNELS
 from monitoring.models import ChannelConfig, Delivery
 from monitoring.models.delivery import DeliveryStatus
@@ -44,14 +45,16 @@ def channels(request: HttpRequest) -> HttpResponse:
     form = LogFilterForm(request.GET or None, channels=[(each.key, each.name) for each in health])
     asked = form.cleaned_data if form.is_valid() else {}
     found = selectors.delivery_log(asked.get("channel", ""), asked.get("status", ""))
+    chosen = next((each.name for each in health if each.key == asked.get("channel")), "")
     context = {
-        "channels": health,
+        "channels": [(each, lacking_secrets(each.config) if each.config else []) for each in health],
         "kinds": LABELS,
         "form": form,
         "page": Paginator(found, PAGE).get_page(request.GET.get("page")),
         "asked": asked,
         "query": urlencode({name: value for name, value in asked.items() if value}),
-        "n_dead": sum(each.n_dead for each in health),
+        "n_dead": found.filter(status=DeliveryStatus.DEAD).count(),
+        "of_channel": chosen,
         "builtin": list(CHANNELS),
     }
     return render(request, "monitoring/channels.html", context)
@@ -128,6 +131,31 @@ def retry(request: HttpRequest, delivery_id: int) -> HttpResponse:
 @require_POST
 @for_staff
 def retry_all(request: HttpRequest) -> HttpResponse:
-    n = services.retry(Delivery.objects.all(), now=timezone.now())
+    """Of one channel, or of all."""
+    n = services.retry(_given_up(request), now=timezone.now())
     messages.success(request, f"{n} {'notice is' if n == 1 else 'notices are'} tried again.")
     return redirect("channels")
+
+
+@require_POST
+@for_staff
+def dismiss(request: HttpRequest, delivery_id: int) -> HttpResponse:
+    found = Delivery.objects.filter(pk=get_object_or_404(Delivery, pk=delivery_id).pk)
+    if services.dismiss(found, who=request.user.get_username(), now=timezone.now()):
+        messages.success(request, "It is dismissed; the filter 'dismissed' shows it.")
+    else:
+        messages.warning(request, "It was not dismissed: it is not given up any more.")
+    return redirect("channels")
+
+
+@require_POST
+@for_staff
+def dismiss_all(request: HttpRequest) -> HttpResponse:
+    """Of one channel, or of all."""
+    n = services.dismiss(_given_up(request), who=request.user.get_username(), now=timezone.now())
+    messages.success(request, f"{n} {'notice is' if n == 1 else 'notices are'} dismissed.")
+    return redirect("channels")
+
+
+def _given_up(request: HttpRequest) -> QuerySet[Delivery]:
+    return selectors.delivery_log(request.POST.get("channel", ""), DeliveryStatus.DEAD)

@@ -1,4 +1,7 @@
-"""From the stored configuration of a channel to the channel."""
+"""From what is stored of a channel to the channel, and from a page of the console to what a notice says of it."""
+
+from django.conf import settings
+from django.urls import reverse
 
 from monitoring.channels import Channel, ChannelError, make_channel
 from monitoring.models import ChannelConfig
@@ -11,3 +14,8 @@ def channel_of(config: ChannelConfig) -> Channel:
         return make_channel(config.kind, {**config.settings, **unseal(config.sealed)})
     except SealError as error:
         raise ChannelError(str(error)) from error
+
+
+def link_to(page: str, *args: object) -> str:
+    """How people reach that page; '' where nobody has said."""
+    return f"{settings.PUBLIC_URL}{reverse(page, args=args)}" if settings.PUBLIC_URL else ""

@@ -1,17 +1,20 @@
 """Empties the outbox: lease a row, send, mark it. Killed anywhere in between, the row is sent again under the same key."""
 
+import logging
 import random
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from django.db import transaction
-from django.db.models import QuerySet
+from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db.models import QuerySet, prefetch_related_objects
 
 from monitoring import news
 from monitoring.alerts.channel_services import attempt
-from monitoring.alerts.configured import channel_of
+from monitoring.alerts.configured import channel_of, link_to
 from monitoring.alerts.notices import NoticeEvent
 from monitoring.channels import CHANNELS, FALLBACK, Channel, ChannelError, Notice
 from monitoring.models import Alert, Delivery
@@ -23,6 +26,9 @@ MOST_IN_GROUP = 20
 MAX_WAITING = 1000  # looked at in one go
 AT_ONCE = 2  # sends of one channel: a receiver that hangs must not take every thread of the worker
 MOST_RETRY_AFTER_S = 6 * 3600.0
+TRIES, PAUSE_S = 30, 1.0  # while the database is away; less than what a lease leaves
+Found = TypeVar("Found")
+log = logging.getLogger(__name__)
 
 
 def deliver_due(clock: Callable[[], datetime]) -> int:
@@ -43,7 +49,7 @@ def lease(now: datetime) -> Delivery | None:
     it that wait for others of its host and channel: they are leased together and told in one message."""
     waiting = Delivery.objects.select_for_update(of=("self",)).filter(status=DeliveryStatus.WAITING)
     episodes: dict[object, list[Delivery]] = defaultdict(list)
-    for row in waiting.select_related("alert", "config").order_by("id")[:MAX_WAITING]:
+    for row in waiting.order_by("id")[:MAX_WAITING]:  # alert and channel are read of few of them
         alone = row.pk if row.event == NoticeEvent.UNDELIVERED else None
         episodes[row.alert_id, row.channel, alone].append(row)
     leased = [row for rows in episodes.values() for row in rows if _is_leased(row, now)]
@@ -79,11 +85,9 @@ def _together(rows: list[Delivery], episodes: list[list[Delivery]], now: datetim
     newest = rows[-1]
     if newest.group:
         return [each for each in episodes if each[-1].group == newest.group]
-    others = (
-        [each for each in episodes if each is not rows and _may_join(each, newest, now)]
-        if _is_fresh(newest)
-        else []
-    )
+    others = [each for each in episodes if each is not rows and _may_join(each, newest, now)]
+    prefetch_related_objects([each[-1] for each in (rows, *others)], "alert", "config")
+    others = [each for each in others if _is_of(newest.alert.host, each[-1], now)]
     found = [rows, *others[: MOST_IN_GROUP - 1]]
     if len(found) > 1:
         for each in found:
@@ -98,12 +102,17 @@ def _is_fresh(row: Delivery) -> bool:
 def _may_join(rows: list[Delivery], first: Delivery, now: datetime) -> bool:
     newest = rows[-1]
     return (
-        _is_fresh(newest)
+        _is_fresh(first)
+        and _is_fresh(newest)
         and newest.channel == first.channel
-        and newest.alert.host == first.alert.host
         and not any(_is_leased(row, now) for row in rows)
-        and (newest.config is None or newest.config.quiet_until(newest.alert.severity, now) is None)
     )
+
+
+def _is_of(host: str, row: Delivery, now: datetime) -> bool:
+    """Whether it is of that host, and not kept quiet."""
+    quiet = row.config is not None and row.config.quiet_until(row.alert.severity, now) is not None
+    return row.alert.host == host and not quiet
 
 
 def _is_leased(row: Delivery, now: datetime) -> bool:
@@ -141,14 +150,31 @@ def _fold(older: list[Delivery], newest: Delivery) -> None:
 
 def send(delivery: Delivery, clock: Callable[[], datetime]) -> None:
     """Send what `lease` gave and mark it; a row that another worker leased meanwhile is left to that one."""
-    rows = list(_leased_with(delivery).select_related("alert").order_by("id")) or [delivery]
+    rows = _insist(lambda: list(_leased_with(delivery).select_related("alert").order_by("id"))) or [delivery]
     error = attempt(lambda: _channel_of(delivery), _notice_of(rows))
-    if error is None:
-        together = f"in one message with {len(rows) - 1} more" if len(rows) > 1 else ""
-        told = {"reason": together} if together else {}
-        _mark(delivery, status=DeliveryStatus.SENT, sent_at=clock(), **told)
-    else:
-        _failed(delivery, error, clock())
+    _insist(lambda: _note(delivery, error, len(rows), clock()))
+
+
+def _insist(work: Callable[[], Found]) -> Found:
+    """A database that is away for a moment, say for a restart, is no reason to send again what has arrived."""
+    for _ in range(TRIES):
+        try:
+            return work()
+        except (OperationalError, InterfaceError) as error:
+            if connection.in_atomic_block:
+                raise  # the caller's transaction is gone with its connection
+            log.warning("a delivery waits for the database: %s", error)
+            connection.close()
+            time.sleep(PAUSE_S)
+    return work()
+
+
+def _note(delivery: Delivery, error: ChannelError | None, n: int, now: datetime) -> None:
+    if error is not None:
+        _failed(delivery, error, now)
+        return
+    told = {"reason": f"in one message with {n - 1} more"} if n > 1 else {}
+    _mark(delivery, status=DeliveryStatus.SENT, sent_at=now, **told)
 
 
 def _notice_of(rows: list[Delivery]) -> Notice:
@@ -169,6 +195,7 @@ def _notice_of(rows: list[Delivery]) -> Notice:
         at=first.created_at,
         attempt=first.attempts,
         group=group,
+        link=link_to("alerts") if group else link_to("alert", first.alert_id),
     )
 
 

@@ -10,7 +10,9 @@ from monitoring.models.escalation import StepState
 
 
 def policy_of(rule: Rule | None) -> EscalationPolicy | None:
-    """The one that the rule names, or the default one; None: everybody is told at once."""
+    """The one that the rule names, or the default one unless it wants none; None: everybody is told at once."""
+    if rule is not None and rule.no_policy:
+        return None
     if rule is not None and rule.policy is not None:
         return rule.policy
     return EscalationPolicy.objects.filter(is_default=True).first()

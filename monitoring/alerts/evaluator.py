@@ -115,7 +115,7 @@ class Evaluator:
             if rule.kind is Kind.COMPOSITE:
                 continue
             seconds, tier = signal_of(rule).history
-            selected = {name for name in known if rule.selector.fits(name)}
+            selected = {name for name in known if rule.selector.fits(name, self.host)}
             selected |= {each.series for each in self._by_rule[rule.id]}
             companions = {name for series in selected for name in companions_of(rule, series)} & known
             before = found.get(tier, (0, set()))
@@ -132,7 +132,11 @@ class Evaluator:
             if wanted == tier:
                 skipped = max(end - seconds - start, 0) // tier
                 for name, buckets in columns.items():
-                    if rule.selector.fits(name) and buckets.count[skipped:].any() and self._has_room(rule):
+                    if (
+                        rule.selector.fits(name, self.host)
+                        and buckets.count[skipped:].any()
+                        and self._has_room(rule)
+                    ):
                         self.add(rule, name)
         for watched, signal, companions in self._signals:
             seconds, wanted = signal.history
@@ -174,7 +178,11 @@ class Evaluator:
         for name in new:
             self._known.add(name)
             for rule in self.rules:
-                if rule.kind is not Kind.COMPOSITE and rule.selector.fits(name) and self._has_room(rule):
+                if (
+                    rule.kind is not Kind.COMPOSITE
+                    and rule.selector.fits(name, self.host)
+                    and self._has_room(rule)
+                ):
                     self.add(rule, name)
 
     def _has_room(self, rule: RuleSpec) -> bool:

@@ -61,7 +61,10 @@ class Steps(forms.BaseFormSet):  # type: ignore[type-arg]
             before = max(before, after)
 
     def get_form_kwargs(self, index: int | None) -> dict[str, Any]:
-        return {"empty_permitted": False}  # what is not filled in is a mistake
+        return {
+            **super().get_form_kwargs(index),
+            "empty_permitted": False,
+        }  # what is not filled in is a mistake
 
     def values(self) -> list[StepValues]:
         return [

@@ -13,7 +13,7 @@ from monitoring.alerts.channel_views import for_staff
 from monitoring.alerts.machine import Severity
 from monitoring.alerts.policy_forms import PolicyForm, StepFormSet, Steps
 from monitoring.alerts.policy_services import StepValues
-from monitoring.models import ChannelConfig, EscalationPolicy
+from monitoring.models import ChannelConfig, EscalationPolicy, Rule
 from monitoring.models.escalation import MOST_STEPS
 
 
@@ -22,7 +22,8 @@ from monitoring.models.escalation import MOST_STEPS
 def policies(request: HttpRequest) -> HttpResponse:
     found = EscalationPolicy.objects.prefetch_related("steps__channels", "rules")
     rows = [(each, words.escalation(_steps_of(each), each.group_wait_s)) for each in found]
-    context = {"rows": rows, "any_channel": ChannelConfig.objects.exists()}
+    without = Rule.objects.filter(no_policy=True)
+    context = {"rows": rows, "any_channel": ChannelConfig.objects.exists(), "without": without}
     return render(request, "monitoring/policies.html", context)
 
 

@@ -94,8 +94,8 @@ def preview(rule: RuleSpec, others: Iterable[RuleSpec], host: str, now: int) -> 
     Bounded: MOST_SERIES series, and so much of the day that MOST_STEPS is kept."""
     members = [each for each in others if each.id in rule.members]
     names = selectors.series_names(host)
-    fitting = _fitting([rule], names)
-    chosen = fitting[:MOST_SERIES] or _fitting(members, names)[:MOST_SERIES]
+    fitting = _fitting([rule], names, host)
+    chosen = fitting[:MOST_SERIES] or _fitting(members, names, host)[:MOST_SERIES]
     span = max(min(SPAN_S, MOST_STEPS // max(len(chosen), 1)), LEAST_SPAN_S)
     step = -(-span // POINTS)
     start = now - span
@@ -112,9 +112,9 @@ def preview(rule: RuleSpec, others: Iterable[RuleSpec], host: str, now: int) -> 
     return found
 
 
-def _fitting(rules: Sequence[RuleSpec], names: list[str]) -> list[str]:
+def _fitting(rules: Sequence[RuleSpec], names: list[str], host: str) -> list[str]:
     kept = [each for each in rules if each.kind is not Kind.COMPOSITE]
-    return [name for name in names if any(each.selector.fits(name) for each in kept)]
+    return [name for name in names if any(each.selector.fits(name, host) for each in kept)]
 
 
 def _run(evaluator: Evaluator, rule: RuleSpec, found: Preview, host: str, names: list[str]) -> None:

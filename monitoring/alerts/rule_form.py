@@ -6,7 +6,7 @@ from django import forms
 
 from monitoring.alerts.baselines import Side
 from monitoring.alerts.conditions import Kind
-from monitoring.models import Rule
+from monitoring.models import EscalationPolicy, Rule
 from monitoring.models.rule import HOUR_S
 
 COMPARES = "threshold rate deviation forecast"
@@ -60,6 +60,17 @@ SECTIONS = (
 )
 
 
+NO_POLICY = "none"
+
+
+def _policies() -> list[tuple[object, str]]:
+    return [
+        ("", "the default policy; without one all channels at once"),
+        (NO_POLICY, "none: all channels at once"),
+        *EscalationPolicy.objects.values_list("pk", "name"),
+    ]
+
+
 class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
     side = forms.ChoiceField(
         label="Side",
@@ -71,6 +82,13 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
         initial=Side.ABOVE.value,
         required=False,
         help_text="Where the harm is; of a forecast, whether the series rises or falls towards the limit",
+    )
+
+    policy = forms.ChoiceField(
+        label="Escalation",
+        required=False,
+        help_text="Whom it tells, and whom later while nobody acknowledges it",
+        error_messages={"invalid_choice": "There is no such policy any more: choose another."},
     )
 
     class Meta:
@@ -89,16 +107,23 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         side = Side.EITHER if self.instance.either else Side.ABOVE if self.instance.above else Side.BELOW
-        self.initial["side"] = side.value
+        self.initial.setdefault("side", side.value)
         for name in ("fire_at", "clear_at"):
             self.fields[name].required = False
         others = Rule.objects.exclude(pk=self.instance.pk).exclude(kind=Kind.COMPOSITE.value)
+        if self.instance.no_policy:
+            self.initial["policy"] = NO_POLICY
         policy: Any = self.fields["policy"]
-        policy.empty_label = "the default policy; without one all channels at once"
+        policy.choices = _policies
         members: Any = self.fields["members"]
         members.queryset = others
         kind = self.fields["kind"].widget
         kind.attrs["data-windows"] = " ".join(f"{each}={seconds}" for each, seconds in WINDOWS.items())
+
+    def clean_policy(self) -> EscalationPolicy | None:
+        chosen = self.cleaned_data["policy"]
+        self.instance.no_policy = chosen == NO_POLICY
+        return EscalationPolicy.objects.get(pk=chosen) if chosen and chosen != NO_POLICY else None
 
     def clean(self) -> dict[str, Any]:
         found = super().clean() or self.cleaned_data

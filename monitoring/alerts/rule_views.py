@@ -42,7 +42,7 @@ def new_rule(request: HttpRequest) -> HttpResponse:
     asked = request.GET.get("copy", "")
     source = Rule.objects.filter(pk=asked).first() if asked.isdecimal() else None
     rule, members = (services.copy_of(source), source.members.all()) if source else (Rule(), None)
-    given = {name: request.GET[name] for name in RuleForm.Meta.fields if name in request.GET}
+    given = {name: request.GET[name] for name in RuleForm.base_fields if name in request.GET}
     return _edit(request, rule, initial=given if members is None else {"members": members})
 
 
@@ -100,7 +100,9 @@ def _series_now(text: str, kind: str) -> dict[str, Any]:
         return {"selector_error": str(error)}
     latest = selectors.latest_values(settings.HOST_NAME)
     found = [
-        (name, _shown_value(name, value)) for name, value in sorted(latest.items()) if selector.fits(name)
+        (name, _shown_value(name, value))
+        for name, value in sorted(latest.items())
+        if selector.fits(name, settings.HOST_NAME)
     ]
     return {"fitting": found[:MOST_SHOWN], "n_more": max(len(found) - MOST_SHOWN, 0), "asked_series": True}
 

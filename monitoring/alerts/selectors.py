@@ -159,7 +159,7 @@ def rules_with_states(host: str) -> list[RuleRow]:
     found = []
     for rule in Rule.objects.prefetch_related("members", "rule_set"):
         spec, known = rule.spec(), states.get(rule.pk, {})
-        n = sum(value is not None and spec.selector.fits(name) for name, value in latest.items())
+        n = sum(value is not None and spec.selector.fits(name, host) for name, value in latest.items())
         whole = 1 if spec.kind is Kind.COMPOSITE or rule.series in JUDGED_BY_WORKER else n
         n_not_ok = sum(n for state, n in known.items() if state != "ok")
         not_ok = {state: n for state, n in known.items() if state != "ok"}
@@ -194,12 +194,12 @@ def rules_to_evaluate() -> list[RuleSpec]:
 
 def series_like(rule: Rule) -> tuple[bool, list[str]]:
     """Whether a stored series fits the rule, and names of metrics that resemble its own."""
-    names = list(Series.objects.values_list("name", flat=True))
+    stored = list(Series.objects.values_list("name", "host"))
     selector = rule.spec().selector
-    metrics = sorted({name.partition("{")[0] for name in names})
+    metrics = sorted({name.partition("{")[0] for name, _ in stored})
     words = set(selector.metric.split("_"))
     alike = sorted(metrics, key=lambda metric: -len(words & set(metric.split("_"))))
-    there = rule.series in JUDGED_BY_WORKER or any(selector.fits(name) for name in names)
+    there = rule.series in JUDGED_BY_WORKER or any(selector.fits(*each) for each in stored)
     return there, alike[:3]
 
 
@@ -303,8 +303,8 @@ def _test_state(config: ChannelConfig | None, now: datetime) -> str:
 
 
 def delivery_log(channel: str, status: str) -> QuerySet[Delivery]:
-    """The newest first; '' means all."""
+    """The newest first; '' means all, but of states not what was dismissed."""
     found = Delivery.objects.select_related("alert", "config").order_by("-id")
     if channel:
         found = found.filter(channel=channel)
-    return found.filter(status=status) if status else found
+    return found.filter(status=status) if status else found.exclude(status=DeliveryStatus.DISMISSED)

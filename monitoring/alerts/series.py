@@ -45,13 +45,14 @@ class Matcher:
 
 @dataclass(frozen=True)
 class Selector:
-    """A metric and what its labels must be."""
+    """A metric and what its labels must be, its host among them."""
 
     metric: str
     matchers: tuple[Matcher, ...] = ()
 
-    def fits(self, name: str) -> bool:
+    def fits(self, name: str, host: str) -> bool:
         metric, labels = split_series(name)
+        labels["host"] = host
         return metric == self.metric and all(each.fits(labels) for each in self.matchers)
 
 

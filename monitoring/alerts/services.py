@@ -95,7 +95,7 @@ def save_rule(rule: Rule, who: str, now: datetime, members: Sequence[Rule] | Non
     spec = rule.spec()
     for state in RuleState.objects.filter(rule=rule).select_related("alert"):
         own = series_of_composite(spec) if spec.kind is Kind.COMPOSITE else None
-        covers = state.series == own if own else spec.selector.fits(state.series)
+        covers = state.series == own if own else spec.selector.fits(state.series, state.host)
         covered = rule.enabled and covers and not anew
         if not covered and state.alert is not None:
             why = "the rule compares something else now" if anew else "the rule no longer covers this series"

@@ -1,4 +1,4 @@
-"""Export and import of rules and silences: the file, what it would change, and then the change."""
+"""Export and import as YAML: the file, what it would change, and then the change."""
 
 from django import forms
 from django.contrib import messages
@@ -26,7 +26,7 @@ class FileForm(forms.Form):
         if file is None:
             return ""
         if file.size > transfer.MOST_CHARS:
-            raise forms.ValidationError("The file is larger than 1 MB: rules and silences are not.")
+            raise forms.ValidationError("The file is larger than 1 MB: what 'Export' writes is not.")
         try:
             return str(file.read().decode())
         except UnicodeDecodeError as error:
@@ -38,7 +38,9 @@ class FileForm(forms.Form):
 
 @require_safe
 def export(request: HttpRequest) -> HttpResponse:
-    answer = HttpResponse(transfer.write(timezone.now()), content_type="application/yaml; charset=utf-8")
+    """Channels and policies are for staff, as their pages are."""
+    text = transfer.write(timezone.now(), whole=request.user.is_staff)
+    answer = HttpResponse(text, content_type="application/yaml; charset=utf-8")
     answer["Content-Disposition"] = 'attachment; filename="alerts.yaml"'
     return answer
 
@@ -57,11 +59,13 @@ def import_file(request: HttpRequest) -> HttpResponse:
     except transfer.AlertsFileError as error:
         shown = FileForm(initial={"text": text})
         return render(request, "monitoring/import.html", {"form": shown, "problems": error.problems})
+    changing = [each for each in entries if each.status in ("new", "changed")]
     if request.POST.get("sure") == "yes":
         n = transfer.take(entries, who=who, now=now)
-        messages.success(request, f"Imported: {n} rules and silences were new or changed.")
-        return redirect("alert-rules")
-    changing = [each for each in entries if each.status in ("new", "changed")]
+        messages.success(
+            request, f"Imported: {n} {'entry was' if n == 1 else 'entries were'} new or changed."
+        )
+        return _imported(request, changing)
     context = {
         "form": FileForm(initial={"text": text}),
         "text": text,
@@ -71,3 +75,11 @@ def import_file(request: HttpRequest) -> HttpResponse:
         "compared": True,
     }
     return render(request, "monitoring/import.html", context)
+
+
+def _imported(request: HttpRequest, taken: list[transfer.Entry]) -> HttpResponse:
+    """To where there is something left to do, else to the rules."""
+    to_do = [note for each in taken if each.what == "channel" for note in each.notes]
+    for note in to_do:
+        messages.warning(request, f"{note}.")
+    return redirect("channels" if to_do else "alert-rules")

@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
+from monitoring.alerts.baselines import Side
 from monitoring.alerts.conditions import Kind as Condition
 from monitoring.analysis import charts, selectors, services, words
 from monitoring.analysis.catalogue import LOAD
@@ -104,6 +105,7 @@ def rule_of(found: Finding) -> dict[str, str]:
             "window_s": "21600",
             "fire_at": "24",
             "clear_at": "48",
+            "side": _side(found.facts["slope"]),
         }
         return {"name": f"{found.metric} reaches its limit", "series": found.series, **kind}
     kind = {
@@ -113,8 +115,14 @@ def rule_of(found: Finding) -> dict[str, str]:
         "clear_at": "3",
         "load": LOAD,
         "busy_at": "1",
+        # Another scatter goes to both sides.
+        "side": Side.EITHER.value if found.kind == Kind.VOLATILITY else _side(found.size),
     }
     return {"name": f"{found.metric} unlike its past", "series": found.series, **kind}
+
+
+def _side(sign: float) -> str:
+    return (Side.BELOW if sign < 0 else Side.ABOVE).value
 
 
 def _history_url(found: Finding) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from monitoring.addresses import AddressError, UnknownHostError, resolve
 from monitoring.channels.base import Channel, ChannelError, Notice, secret
+from monitoring.guard import only_allowed_addresses
 
 TOTAL_S = 30.0
 LEVELS = {"critical": "failure", "warning": "warning"}
@@ -17,7 +18,8 @@ class AppriseUrlError(ValueError):
 def service_of(url: str) -> Any:
     """The service that `url` names. Raises AppriseUrlError.
 
-    Apprise connects by itself: a host name is checked here, but may stand for another address a moment later."""
+    Apprise connects by itself: its host is checked here, so that a wrong one is said at once, and what it connects to in
+    the end is held to the same rules by monitoring.guard."""
     service = _parse(url)
     if service.redirects:
         raise AppriseUrlError("Leave redirect= out: redirects are not followed.")
@@ -61,14 +63,17 @@ class AppriseChannel(Channel):
             raise ChannelError(str(error), permanent=True) from error
         sender = Apprise()
         sender.add(service)
-        told = sender.notify(
-            title=notice.title,
-            body=notice.text,
-            notify_type=NotifyType(
-                "success" if notice.event == "resolved" else LEVELS.get(notice.severity, "info")
-            ),
-            timeout=TOTAL_S,
-        )
+        with only_allowed_addresses() as refused:
+            told = sender.notify(
+                title=notice.title,
+                body=notice.text_with_link,
+                notify_type=NotifyType(
+                    "success" if notice.event == "resolved" else LEVELS.get(notice.severity, "info")
+                ),
+                timeout=TOTAL_S,
+            )
+        if not told and refused:
+            raise ChannelError(str(refused[0]), permanent=True)
         if not told:
             said = "; ".join(entry.message for entry in told.logs())
             raise ChannelError(f"{service.service_name}: {said or 'it was not delivered'}")

@@ -2,8 +2,10 @@
 
 import re
 import ssl
+import time
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -26,6 +28,7 @@ class Notice:
     at: datetime
     attempt: int
     group: tuple[str, ...] = ()  # keys of the notices that this one tells together; (): it is one
+    link: str = ""  # to its page; '' where nobody has said how the console is reached
 
     def payload(self) -> dict[str, Any]:
         """As JSON for programs, the same over all attempts."""
@@ -37,6 +40,10 @@ class Notice:
     def title(self) -> str:
         what = f"{len(self.group)} alerts" if self.group else self.labels.get("rule", "alert")
         return f"[{self.severity}] {self.event}: {what}"
+
+    @property
+    def text_with_link(self) -> str:
+        return f"{self.text}\n{self.link}" if self.link else self.text
 
     @property
     def thread(self) -> str:
@@ -104,7 +111,15 @@ def _host_of(value: str) -> str | None:
 
 
 def tls_context(ca: str) -> ssl.SSLContext:
-    """Checks certificates against the system's authorities and `ca` (PEM; '': none more). Raises ssl.SSLError."""
+    """Checks certificates against the system's authorities and `ca` (PEM; '': none more). Raises ssl.SSLError.
+
+    Not to be changed: it is shared for up to an hour. To read the system's authorities takes 50 ms, more than all else
+    that a delivery costs."""
+    return _tls_context(ca, int(time.monotonic() // 3600))
+
+
+@lru_cache(maxsize=32)
+def _tls_context(ca: str, hour: int) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if ca:
         context.load_verify_locations(cadata=ca)

@@ -35,13 +35,15 @@ class HomeAssistantChannel(Channel):
         post(url, body, headers, tls_context(self.ca), datetime.now(UTC))
 
     def _body(self, notice: Notice) -> dict[str, Any]:
+        """A tap on it opens the link: `url` in the app for iOS, `clickAction` in that for Android."""
         said: dict[str, Any] = {"title": notice.title, "message": notice.text}
         tag = f"aicleaner-{notice.thread}"
         if self.service == SEND_MESSAGE:
-            return {**said, "entity_id": self.entity}
+            return {**said, "message": notice.text_with_link, "entity_id": self.entity}
         if self.service.startswith("persistent_notification."):
-            return {**said, "notification_id": tag}
-        return {**said, "data": {"tag": tag, "key": notice.key, "severity": notice.severity}}
+            return {**said, "message": notice.text_with_link, "notification_id": tag}
+        opens = {"url": notice.link, "clickAction": notice.link} if notice.link else {}
+        return {**said, "data": {"tag": tag, "key": notice.key, "severity": notice.severity, **opens}}
 
     @property
     def target(self) -> str:

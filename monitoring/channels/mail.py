@@ -105,7 +105,8 @@ class MailChannel(Channel):
         message["Auto-Submitted"] = "auto-generated"
         message["X-AICleaner-Key"] = notice.key
         labels = "".join(f"{label}: {value}\n" for label, value in sorted(notice.labels.items()))
-        message.set_content(f"{notice.text}\n\nseverity: {notice.severity}\n{labels}key: {notice.key}\n")
+        said = f"{notice.text_with_link}\n\nseverity: {notice.severity}\n{labels}key: {notice.key}\n"
+        message.set_content(said)
         return message
 
     @property

@@ -17,6 +17,7 @@ class DeliveryStatus(models.TextChoices):
     SUPPRESSED = "suppressed", "held back"  # with the reason
     FOLDED = "folded", "folded"  # a later notice said it as well
     DEAD = "dead", "given up"
+    DISMISSED = "dismissed", "dismissed"  # given up, and somebody has seen it
 
 
 class Delivery(models.Model):
@@ -43,6 +44,8 @@ class Delivery(models.Model):
     last_error = models.CharField(max_length=500, blank=True)  # kept when a later try succeeds
     failed_at = models.DateTimeField(null=True)
     sent_at = models.DateTimeField(null=True)
+    dismissed_at = models.DateTimeField(null=True)
+    dismissed_by = models.CharField(max_length=150, blank=True)
 
     class Meta:
         ordering = ("id",)

@@ -161,6 +161,7 @@ class Rule(models.Model):
         blank=True,
         help_text="Whom it tells, and whom later while nobody acknowledges it",
     )
+    no_policy = models.BooleanField(default=False)  # all channels at once, though there is a default policy
     advice = models.CharField(
         max_length=300, blank=True, help_text="What to do about it; stands in each notice"
     )
@@ -170,6 +171,11 @@ class Rule(models.Model):
 
     class Meta:
         ordering = ("name",)
+        constraints = (
+            models.CheckConstraint(
+                condition=models.Q(no_policy=False) | models.Q(policy=None), name="no_policy_or_one"
+            ),
+        )
 
     def __str__(self) -> str:
         return self.name
@@ -198,7 +204,9 @@ class Rule(models.Model):
     def _errors_of_series(self, kind: Kind) -> dict[str, str]:
         errors = {}
         try:
-            parse_selector(self.series)
+            selector = parse_selector(self.series)
+            if selector.metric in JUDGED_BY_WORKER and selector.matchers:
+                errors["series"] = "What the worker judges is named without labels, and goes for every host."
         except SelectorError as error:
             errors["series"] = str(error)
         if self.series in JUDGED_BY_WORKER and kind is not Kind.THRESHOLD:

@@ -1,4 +1,4 @@
-"""`python -m tests.bench [PART ...] [--json FILE]`; parts: store, history, gateway, collector, live, load, analysis, whole."""
+"""`python -m tests.bench [PART ...] [--json FILE]`; the parts are those of PARTS, default: all of them."""
 
 import argparse
 import importlib
@@ -11,7 +11,7 @@ import psutil
 
 from tests.bench import Row
 
-PARTS = ("store", "history", "gateway", "collector", "live", "load", "analysis", "whole")
+PARTS = ("store", "history", "gateway", "collector", "delivery", "live", "load", "analysis", "whole")
 
 
 def main() -> int:

@@ -157,6 +157,16 @@ def test_a_rule_may_name_a_policy_of_its_own(receivers: Receivers) -> None:
     assert Alert.objects.get().policy_name == "Night"
 
 
+def test_a_rule_may_want_no_policy(bench: Bench, receivers: Receivers) -> None:
+    Rule.objects.update(no_policy=True)
+    bench.loop = Bench().loop
+    bench.heat(95)
+    bench.work(60 * MIN)
+    assert all_events(receivers) == [["fired"], ["fired"], ["fired"]]
+    assert Alert.objects.get().policy_name == ""
+    assert not AlertStep.objects.exists()
+
+
 def test_an_acknowledgement_stops_the_steps_and_its_end_goes_on_with_the_highest(
     bench: Bench, receivers: Receivers
 ) -> None:

@@ -50,6 +50,16 @@ def test_each_series_has_its_own_episode() -> None:
     assert sorted(each.where for each in Alert.objects.all()) == ["box, mount /", "box, mount /a"]
 
 
+def test_a_rule_of_one_host_leaves_the_others_alone(valkey_url: str) -> None:
+    make_rule(series="heat_percent{host=attic}")
+    make_rule(name="Elsewhere", series="heat_percent{host!=attic}")
+    for host in ("attic", "box"):
+        bench = Bench()
+        bench.loop = AlertLoop(host)
+        bench.heat(95)
+    assert set(Alert.objects.values_list("host", "rule_name")) == {("attic", "Heat"), ("box", "Elsewhere")}
+
+
 def test_nothing_is_written_while_nothing_changes(bench: Bench, django_assert_max_num_queries: Any) -> None:
     bench.heat(50)
     with django_assert_max_num_queries(6):  # the revision, every two seconds

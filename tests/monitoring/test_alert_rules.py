@@ -122,6 +122,7 @@ def test_a_default_rule_that_a_person_has_set_stays_and_is_not_deleted(staff: Cl
         ({"series": ""}, "series", "Choose a series"),
         ({"series": "Memory used"}, "series", "is no name of a series"),
         ({"series": "memory_used_percent{host=~[}"}, "series", "is no regular expression"),
+        ({"series": "sample_age_s{host=box}"}, "series", "named without labels"),
         ({"divisor": "memory_total_bytes"}, "divisor", "Only a share"),
         ({"aggregate": "share"}, "divisor", "A share needs"),
         ({"window_s": 0}, "window_s", "greater than or equal to 1"),

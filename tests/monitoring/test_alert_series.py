@@ -63,9 +63,20 @@ def test_a_wrong_matcher_is_said(text: str, said: str) -> None:
 
 def test_a_selector_is_a_metric_and_matchers() -> None:
     selector = parse_selector('disk_used_percent{mount=~"/data.*"}')
-    assert selector.fits("disk_used_percent{mount=/data1}")
-    assert not selector.fits("disk_used_percent{mount=/}")
-    assert not selector.fits("disk_free_bytes{mount=/data1}")
+    assert selector.fits("disk_used_percent{mount=/data1}", "box")
+    assert not selector.fits("disk_used_percent{mount=/}", "box")
+    assert not selector.fits("disk_free_bytes{mount=/data1}", "box")
+
+
+def test_a_selector_may_name_hosts() -> None:
+    for text, hosts in (
+        ("load1{host=box}", ["box"]),
+        ('load1{host=~"b.*"}', ["box", "barn"]),
+        ("load1{host!=box}", ["attic", "barn"]),
+        ("load1", ["attic", "barn", "box"]),
+    ):
+        selector = parse_selector(text)
+        assert {host for host in ("attic", "barn", "box") if selector.fits("load1", host)} == set(hosts)
     for wrong in ("", "Disk used", "disk{mount=/", "disk{mount}"):
         with pytest.raises(SelectorError):
             parse_selector(wrong)

@@ -180,7 +180,7 @@ rules:
         ("[]", "must be a mapping"),
         ("alerts: []", "must be a mapping"),
         ("rules: {}", "rules: must be a list"),
-        ("{}", "neither rules nor silences"),
+        ("{}", "nothing to import"),
         ("rules: [x]", "rules[0]: name"),
         ("rules: [{series: x}]", "rules[0]: name"),
         ("rules: [{name: A, fire_at: 2, clear_at: 1}]", "rule A: series: Choose a series"),
@@ -275,7 +275,7 @@ def test_the_page_exports_compares_and_then_imports(staff: Client) -> None:
     assert "+ fire_at: 93.5" in page
     assert Rule.objects.get(name="Heat").fire_at == 90
     done = staff.post("/alerts/rules/import/", {"text": text, "sure": "yes"}, follow=True).content.decode()
-    assert "1 rules and silences were new or changed" in done
+    assert "1 entry was new or changed" in done
     assert Rule.objects.get(name="Heat").fire_at == 93.5
 
 

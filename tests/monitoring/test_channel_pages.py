@@ -66,6 +66,7 @@ def test_only_staff_see_and_change_channels(client: Client, dead: Delivery) -> N
         *("/alerts/channels/", "/alerts/channels/new/webhook/", f"/alerts/channels/{dead.config.pk}/"),
         *(f"/alerts/channels/{dead.config.pk}/delete/", f"/alerts/channels/{dead.config.pk}/test/"),
         *(f"/alerts/deliveries/{dead.pk}/retry/", "/alerts/deliveries/retry/"),
+        *(f"/alerts/deliveries/{dead.pk}/dismiss/", "/alerts/deliveries/dismiss/"),
     ]
     for path in paths:
         assert client.post(path)["Location"].startswith("/login/"), path
@@ -85,9 +86,13 @@ def test_what_changes_something_is_posted_with_a_token(admin_user: User, dead: D
     for path in (
         *("/alerts/channels/new/webhook/", f"/alerts/channels/{dead.config.pk}/delete/"),
         *(f"/alerts/channels/{dead.config.pk}/test/", "/alerts/deliveries/retry/"),
+        *("/alerts/deliveries/dismiss/", f"/alerts/deliveries/{dead.pk}/dismiss/"),
     ):
         assert client.post(path, {}).status_code == 403, path
-    for path in (f"/alerts/channels/{dead.config.pk}/test/", f"/alerts/deliveries/{dead.pk}/retry/"):
+    for path in (
+        *(f"/alerts/channels/{dead.config.pk}/test/", f"/alerts/deliveries/{dead.pk}/retry/"),
+        *(f"/alerts/deliveries/{dead.pk}/dismiss/", "/alerts/deliveries/dismiss/"),
+    ):
         assert client.get(path).status_code == 405, path
 
 
@@ -286,6 +291,48 @@ def test_what_was_given_up_is_retried_one_and_all(admin_client: Client, dead: De
     page = admin_client.post("/alerts/deliveries/retry/", follow=True).content.decode()
     assert "0 notices are tried again" in page
     assert admin_client.post("/alerts/deliveries/999999/retry/").status_code == 404
+
+
+def test_what_was_given_up_is_dismissed_one_and_all_of_a_filter(admin_client: Client, dead: Delivery) -> None:
+    page = admin_client.post(f"/alerts/deliveries/{dead.pk}/dismiss/", follow=True).content.decode()
+    assert "It is dismissed" in page
+    assert "given up</button>" not in page
+    assert "&lt;404&gt;" not in page.partition("<h2>Deliveries")[2]
+    dead.refresh_from_db()
+    assert (dead.status, dead.dismissed_by, dead.dismissed_at is not None) == ("dismissed", "admin", True)
+    shown = admin_client.get("/alerts/channels/?status=dismissed").content.decode()
+    assert "&lt;404&gt;" in shown
+    assert "by admin <time" in shown
+    assert "by admin <time" in admin_client.get(f"/alerts/{dead.alert_id}/").content.decode()
+    page = admin_client.post(f"/alerts/deliveries/{dead.pk}/dismiss/", follow=True).content.decode()
+    assert "It was not dismissed" in page
+    # It can still be tried again, and is then like any other.
+    admin_client.post(f"/alerts/deliveries/{dead.pk}/retry/")
+    dead.refresh_from_db()
+    assert (dead.status, dead.dismissed_by, dead.dismissed_at) == ("waiting", "", None)
+
+    other = configure("webhook", {}, {"url": "http://127.0.0.1:9/", "signing_secret": SECRET}, name="Other")
+    dead.status = "dead"
+    dead.save()
+    values = {each.name: getattr(dead, each.name) for each in Delivery._meta.concrete_fields}
+    Delivery.objects.create(
+        **{**values, "id": None, "key": "another", "channel": other.key, "config": other, "status": "dead"}
+    )
+    assert "Retry all 2 given up<" in admin_client.get("/alerts/channels/").content.decode()
+    page = admin_client.get(f"/alerts/channels/?channel={other.key}").content.decode()
+    assert "Retry all 1 given up of Other<" in page
+    answer = admin_client.post("/alerts/deliveries/dismiss/", {"channel": other.key}, follow=True)
+    assert "1 notice is dismissed" in answer.content.decode()
+    assert [*Delivery.objects.exclude(config=None).values_list("config__name", "status")] == [
+        ("Ops", "dead"),
+        ("Other", "dismissed"),
+    ]
+    assert (
+        "1 notice is tried again"
+        in admin_client.post("/alerts/deliveries/retry/", {"channel": ""}, follow=True).content.decode()
+    )  # what was dismissed is not tried again with the others
+    other.refresh_from_db()
+    assert other.deliveries.get().status == "dismissed"
 
 
 def test_a_deleted_channel_leaves_its_deliveries(admin_client: Client, dead: Delivery) -> None:

@@ -108,6 +108,7 @@ def test_a_webhook_gets_json_that_its_secret_proves(receiver: HttpReceiver) -> N
         "group": [],
         "text": "Heat on box: 95 %, fires at 90 %",
         "at": "2027-01-15T08:00:00+00:00",
+        "link": "",
     }
     assert (first.body, first.headers["idempotency-key"]) == (second.body, second.headers["idempotency-key"])
     assert first.headers["authorization"] == "Bearer abc"

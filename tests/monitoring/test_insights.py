@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -295,3 +296,26 @@ def test_a_rule_of_a_finding_watches_for_the_same(known: int) -> None:
     anomaly = make_finding(kind=Kind.ANOMALY, series=CPU, facts={})
     assert (rule_of(anomaly)["kind"], rule_of(anomaly)["series"]) == ("deviation", CPU)
     assert timedelta(seconds=int(rule_of(make_finding())["window_s"])) == timedelta(hours=6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "slope", "side"),
+    [
+        (Kind.FORECAST, 0.1, 2.0, "above"),
+        (Kind.FORECAST, 0.1, -2.0, "below"),
+        (Kind.TREND, -2.0, -2.0, "below"),
+        (Kind.CHANGE, 5.0, 0.0, "above"),
+        (Kind.CHANGE, -5.0, 0.0, "below"),
+        (Kind.ANOMALY, -9.0, 0.0, "below"),
+        (Kind.VOLATILITY, -1.0, 0.0, "either"),
+    ],
+)
+def test_a_rule_of_a_finding_watches_its_side(
+    client: Client, kind: Kind, size: float, slope: float, side: str
+) -> None:
+    client.force_login(User.objects.create_superuser("root"))
+    finding = make_finding(kind=kind, size=size)
+    finding.facts |= {"slope": slope}
+    form = client.get(f"{reverse('rule-new')}?{urlencode(rule_of(finding))}").context["form"]
+    assert form["side"].value() == side
+    assert f'value="{side}" selected' in str(form["side"])

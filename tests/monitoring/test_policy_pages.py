@@ -6,10 +6,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from monitoring.alerts import transfer
-from monitoring.alerts.transfer import AlertsFileError
-from monitoring.models import AlertStep, ChannelConfig, EscalationPolicy, Rule
-from tests.monitoring.alerting import Bench, at, make_rule
+from monitoring.models import AlertStep, ChannelConfig, EscalationPolicy
+from tests.monitoring.alerting import Bench, make_rule
 from tests.monitoring.receivers import configure
 from tests.monitoring.test_channels import SECRET
 
@@ -158,18 +156,26 @@ def test_a_deleted_policy_leaves_its_rules(staff: Client) -> None:
     assert rule.policy is None
 
 
+def test_a_rule_chooses_a_policy_the_default_one_or_none(staff: Client) -> None:
+    policy = EscalationPolicy.objects.create(name="Ops", is_default=True)
+    rule = make_rule()
+    path = f"/alerts/rules/{rule.pk}/"
+    for chosen, stored in (("none", (None, True)), (str(policy.pk), (policy, False)), ("", (None, False))):
+        form = staff.get(path).context["form"]
+        values = {name: form[name].value() for name in form.fields}
+        data = {
+            name: value for name, value in values.items() if value not in (None, "") and value is not False
+        }
+        answer = staff.post(path, {**data, "policy": chosen})
+        assert answer.status_code == 302, answer.context["form"].errors
+        rule.refresh_from_db()
+        assert (rule.policy, rule.no_policy) == stored
+        assert f'<option value="{chosen}" selected' in str(staff.get(path).context["form"]["policy"])
+        said = " ".join(staff.get("/alerts/escalation/").content.decode().split())
+        assert ("Those that want none:" in said) is (chosen == "none")
+    answer = staff.post(path, {**data, "policy": "99"})
+    assert "There is no such policy any more" in answer.content.decode()
+
+
 def test_without_a_channel_the_list_says_what_to_do_first(staff: Client) -> None:
     assert "there is only the log" in staff.get("/alerts/escalation/").content.decode()
-
-
-def test_a_file_of_rules_names_their_policies() -> None:
-    policy = EscalationPolicy.objects.create(name="Ops")
-    make_rule(policy=policy)
-    text = transfer.write(at(0))
-    assert "policy: Ops" in text
-    Rule.objects.all().delete()
-    transfer.take(transfer.read(text, who="sam", now=at(0)), who="sam", now=at(0))
-    assert Rule.objects.get(name="Heat").policy == policy
-    EscalationPolicy.objects.all().delete()
-    with pytest.raises(AlertsFileError, match="policy: There is no such escalation policy"):
-        transfer.read(text, who="sam", now=at(0))

@@ -32,6 +32,44 @@ def test_a_wrong_ollama_host_names_the_variable(monkeypatch: pytest.MonkeyPatch,
         environment.ollama_url()
 
 
+@pytest.mark.parametrize(
+    ("given", "url", "host"),
+    [
+        ("", "", ""),
+        ("https://AI.example.com/", "https://ai.example.com", "ai.example.com"),
+        ("https://ai.example.com:443", "https://ai.example.com", "ai.example.com"),
+        ("http://box:8000", "http://box:8000", "box"),
+        ("http://[fd00::1]:80", "http://[fd00::1]", "[fd00::1]"),
+    ],
+)
+def test_the_public_address_is_read_as_browsers_write_origins(
+    monkeypatch: pytest.MonkeyPatch, given: str, url: str, host: str
+) -> None:
+    monkeypatch.setenv("AICLEANER_PUBLIC_URL", given)
+    assert environment.public_url("AICLEANER_PUBLIC_URL") == url
+    assert environment.host_of(url) == host
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(
+            "ai.example.com",
+            "ftp://box",
+            "https://",
+            "https://box/console",
+            "https://box/?a=1",
+            "https://me@box",
+        ),
+        *("https://box:99999", "https://box:0", "https://b ox", "https://*", "https://[::1"),
+    ],
+)
+def test_a_wrong_public_address_names_the_variable(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("AICLEANER_PUBLIC_URL", given)
+    with pytest.raises(ImproperlyConfigured, match="AICLEANER_PUBLIC_URL"):
+        environment.public_url("AICLEANER_PUBLIC_URL")
+
+
 @pytest.mark.parametrize("given", ["0", "65536", "eighty", "-1", "²"])
 def test_a_wrong_port_names_the_variable(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setenv("AICLEANER_WEB_PORT", given)

@@ -13,11 +13,14 @@ from monitoring.alerts.transfer import AlertsFileError, Entry
 
 
 class Command(BaseCommand):
-    help = "Export and import alert rules and silences as YAML. Exit codes: 0 done, 1 refused, 2 wrong arguments."
+    help = (
+        "Export and import channels, escalation policies, rules and silences as YAML."
+        " Exit codes: 0 done, 1 refused, 2 wrong arguments."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-        export = actions.add_parser("export", help="all rules, and the silences that are not over")
+        export = actions.add_parser("export", help="all of them, but silences that are over and secrets")
         export.add_argument("--output", type=Path, metavar="FILE", help="default: stdout")
         load = actions.add_parser(
             "import", help="say what a file changes, and change it; all of it or nothing"
@@ -55,7 +58,7 @@ class Command(BaseCommand):
         n = 0 if dry_run else transfer.take(entries, who=who, now=now)
         if as_json:
             found = [
-                {"what": each.what, "name": each.name, "status": each.status, "changes": each.changes}
+                {name: getattr(each, name) for name in ("what", "name", "status", "changes", "notes")}
                 for each in entries
             ]
             self.stdout.write(json.dumps({"imported": n, "entries": found}, indent=1))
@@ -63,7 +66,7 @@ class Command(BaseCommand):
         for line in _lines(entries):
             self.stdout.write(line)
         self.stdout.write(
-            "Nothing was changed: a dry run." if dry_run else f"{n} rules and silences were new or changed."
+            "Nothing was changed: a dry run." if dry_run else f"{n} entries were new or changed."
         )
 
 
@@ -74,4 +77,5 @@ def _lines(entries: list[Entry]) -> list[str]:
         for name, before, after in entry.changes:
             found += [f"  - {name}: {before}"] if before else []
             found += [f"  + {name}: {after}"] if after else []
+        found += [f"  {note}." for note in entry.notes]
     return found
