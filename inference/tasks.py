@@ -24,3 +24,10 @@ def store_request_records() -> None:
 @shared_task
 def delete_old_request_records() -> None:
     services.delete_request_records(now=timezone.now(), keep_days=settings.REQUEST_RETENTION_DAYS)
+
+
+@shared_task
+def delete_old_prompts() -> None:
+    """Every ten minutes; all of them, once the setting is off."""
+    keep_hours = settings.PROMPT_RETENTION_HOURS if settings.KEEP_PROMPT_BYTES else 0
+    services.delete_kept_prompts(now=timezone.now(), keep_hours=keep_hours)
