@@ -109,4 +109,4 @@ class KeptPrompt(models.Model):
     shortened = models.BooleanField()
 
     def __str__(self) -> str:
-        return f"prompt of {self.request_id}"  # never the text: this is what logs and the admin say
+        return f"prompt of request {self.request_id}"  # never the text: this is what logs and the admin say

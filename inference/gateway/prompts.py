@@ -18,16 +18,17 @@ def prompt_bytes(values: dict[str, Any]) -> int:
 
 def prompt_text(values: dict[str, Any], limit: int) -> tuple[str, bool]:
     """The first `limit` bytes of the texts, an empty line between them, and whether more came."""
-    kept, room = [], limit
+    kept: list[str] = []
+    room = limit
     for text in texts(values):
-        raw = text[: room + 1].encode(errors="replace")
+        room -= 2 if kept else 0  # the empty line
+        raw = text[: max(room, 0) + 1].encode(errors="replace")
         if len(raw) > room:
-            kept.append(raw[:room].decode(errors="ignore"))
+            if room > 0:
+                kept.append(raw[:room].decode(errors="ignore"))
             return "\n\n".join(kept), True
-        kept.append(text[: room + 1])
-        room -= len(raw) + 2
-        if room <= 0:
-            return "\n\n".join(kept), True
+        kept.append(raw.decode())
+        room -= len(raw)
     return "\n\n".join(kept), False
 
 

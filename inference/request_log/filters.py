@@ -30,7 +30,9 @@ class RequestFilter(forms.Form):
     `zone`, and take the place of `range`."""
 
     range = forms.ChoiceField(
-        choices=[(key, label) for key, (label, _) in RANGES.items()], required=False, label="Time"
+        choices=[*((key, label) for key, (label, _) in RANGES.items()), ("", "from and until, below")],
+        required=False,
+        label="Time",
     )
     model = forms.CharField(
         required=False, max_length=200, widget=forms.TextInput(attrs={"list": "request-models"})
@@ -74,15 +76,23 @@ class RequestFilter(forms.Form):
         choices=[("", "any"), ("yes", "reloaded the model")], required=False, label="Loading"
     )
     slower = forms.FloatField(
-        required=False, min_value=0, max_value=MAX_SLOWER_S, label="Slower than (s)", localize=False
+        widget=forms.TextInput(attrs={"inputmode": "decimal"}),
+        required=False,
+        min_value=0,
+        max_value=MAX_SLOWER_S,
+        label="Slower than (s)",
+        localize=False,
     )
     zone = forms.CharField(required=False, max_length=60, widget=forms.HiddenInput)
 
     FOREMOST: ClassVar = ("range", "model", "result")  # the others are behind a fold
 
     def __init__(self, data: QueryDict, *, now: datetime) -> None:
-        super().__init__(data)
-        self.now = now
+        shown = data.copy()
+        if not any(data.get(name) for name in ("range", "from", "to")):
+            shown["range"] = DEFAULT_RANGE
+        super().__init__(shown)
+        self.given, self.now = data, now
         for name, label in (("from", "From"), ("to", "Until")):
             self.fields[name] = forms.CharField(
                 required=False,
@@ -90,7 +100,6 @@ class RequestFilter(forms.Form):
                 max_length=40,
                 widget=forms.TextInput(attrs={"placeholder": "2026-01-31 18:30"}),
             )
-        self.fields["slower"].widget.attrs |= {"step": "any", "inputmode": "decimal"}
 
     @property
     def foremost(self) -> list[forms.BoundField]:
@@ -102,7 +111,7 @@ class RequestFilter(forms.Form):
 
     @property
     def uses_others(self) -> bool:
-        return any(self.data.get(field.name) or field.errors for field in self.others)
+        return any(self.given.get(field.name) or field.errors for field in self.others)
 
     def clean_result(self) -> str:
         asked = str(self.cleaned_data["result"])
@@ -179,12 +188,16 @@ class RequestFilter(forms.Form):
     def is_filtered(self) -> bool:
         """By more than the time."""
         names = {"range", "from", "to", "zone"}
-        return any(self.data.get(name) for name in self.fields if name not in names)
+        return any(self.given.get(name) for name in self.fields if name not in names)
 
     @property
     def query(self) -> str:
         """The filters as a query string, without empty ones, pages and what this page does not know."""
-        return urlencode([(name, self.data[name]) for name in self.fields if self.data.get(name)])
+        times = {"from", "to"} & {name for name in self.given if self.given[name]}
+        without = {"zone"} if not times else {"range"}
+        return urlencode(
+            [(name, self.given[name]) for name in self.fields if name not in without and self.given.get(name)]
+        )
 
     @property
     def when(self) -> str:
