@@ -101,7 +101,10 @@ def test_a_client_s_many_sizes_are_bounded() -> None:
     [
         ({}, {}),
         ({"options": {"num_ctx": 2.9, "temperature": 0, "num_gpu": -1, "num_thread": 0}}, {"num_ctx": 2}),
-        ({"options": {"num_gpu": 0, "num_thread": 4}, "shift": False}, {"num_gpu": 0, "num_thread": 4, "shift": False}),
+        (
+            {"options": {"num_gpu": 0, "num_thread": 4}, "shift": False},
+            {"num_gpu": 0, "num_thread": 4, "shift": False},
+        ),
         ({"options": {"num_ctx": True, "num_batch": "9"}, "shift": True}, {}),
         ({"options": {"num_ctx": float("inf"), "num_batch": float("nan")}}, {}),
         ({"options": [1]}, {}),
@@ -126,7 +129,11 @@ def test_no_request_is_too_odd(values: dict[str, Any]) -> None:
         ({"prompt": "é", "system": "s", "suffix": "x", "images": ["aaaa"]}, ["s", "é", "x"]),
         ({"messages": [{"content": "a", "images": ["zz"]}, {"content": None}, 7]}, ["a"]),
         (
-            {"messages": [{"content": [{"type": "text", "text": "b"}, {"type": "image_url", "image_url": {}}]}]},
+            {
+                "messages": [
+                    {"content": [{"type": "text", "text": "b"}, {"type": "image_url", "image_url": {}}]}
+                ]
+            },
             ["b"],
         ),
         ({"input": ["a", "b"], "instructions": "c"}, ["c", "a", "b"]),

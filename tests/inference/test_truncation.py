@@ -52,7 +52,11 @@ def recorded() -> list[Any]:
         count = last.get("prompt_eval_count") or (last.get("usage") or {}).get("prompt_tokens")
         options = {} if path.startswith("/v1/") else load_options(body)
         seen = Seen(
-            INFERENCE[path][0], prompt_bytes(body), count, options.get("num_ctx", DEFAULT_CTX), kept_tokens(body)
+            INFERENCE[path][0],
+            prompt_bytes(body),
+            count,
+            options.get("num_ctx", DEFAULT_CTX),
+            kept_tokens(body),
         )
         if count:
             found.append(pytest.param(file.stem in CUT, seen, id=file.stem))
@@ -115,7 +119,12 @@ def test_the_rule(seen: Seen, usual: Density | None, verdict: Cut) -> None:
     assert judge(seen, usual)[0] == verdict
 
 
-@given(st.integers(1, 200_000), st.floats(2.5, 5.5), st.integers(256, 131_072), st.sampled_from(["chat", "generate"]))
+@given(
+    st.integers(1, 200_000),
+    st.floats(2.5, 5.5),
+    st.integers(256, 131_072),
+    st.sampled_from(["chat", "generate"]),
+)
 def test_a_prompt_that_fits_is_never_said_to_be_likely_cut(
     tokens: int, bytes_per_token: float, num_ctx: int, kind: str
 ) -> None:
@@ -130,7 +139,9 @@ def test_density_is_of_enough_requests_of_some_length_that_fit() -> None:
     assert density([(400, 100)] * 4) is None
     assert density([(10, 20)] * 50) is None
     assert density([(400, 100)] * 9 + [(500, 100)]) == Density(4.0, 5.0)
-    assert density([(400, 100)] * 8 + [(40_000, 100)] * 2) == Density(4.0, 8.0)  # cut ones must not set the scale
+    assert density([(400, 100)] * 8 + [(40_000, 100)] * 2) == Density(
+        4.0, 8.0
+    )  # cut ones must not set the scale
     assert teaches(1000, 4096)
     assert not teaches(20_000, 4096)
 
