@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from inference import selectors
-from inference.models import InferenceRequest, KeptPrompt, Truncation
+from inference.models import InferenceRequest, KeptPrompt
 from inference.truncation import Seen, judge
 
 STREAM, GROUP, CONSUMER = "aicleaner:gateway:records", "store", "worker"
@@ -55,21 +55,28 @@ def store_request_records(client: "Redis") -> int:
 def _judge(rows: list[InferenceRequest], records: list[dict[str, Any]]) -> None:
     """Say of each whether its prompt was cut, by what other requests of its model taught."""
     kept = {str(each.get("request_id")): each.get("kept_tokens") for each in records}
-    judged = [
-        row
+    seen = {
+        row.request_id: Seen(
+            row.kind,
+            *map(_count, (row.prompt_bytes, row.prompt_tokens, row.num_ctx, kept.get(row.request_id))),
+        )
         for row in rows
-        if row.prompt_bytes and row.prompt_tokens and row.cache != "hit" and not row.failed
-    ]
+        if row.cache != "hit" and not row.failed
+    }
+    judged = [row for row in rows if row.request_id in seen and seen[row.request_id].is_told]
     densities = {model: selectors.token_density(model) for model in {row.model for row in judged}}
     for row in judged:
-        seen = Seen(row.kind, row.prompt_bytes, row.prompt_tokens, row.num_ctx, kept.get(row.request_id))
-        verdict, why = judge(seen, densities[row.model])
-        row.truncated, row.truncated_why = Truncation(verdict) if verdict else "", why
+        verdict, why = judge(seen[row.request_id], densities[row.model])
+        row.truncated, row.truncated_why = str(verdict), why
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
 
 
 def _keep_prompts(records: list[dict[str, Any]]) -> None:
     """Those that the gateway took along, by setting. One that can't be kept is left out: the request counts, not its text."""
-    texts = {each["request_id"]: each for each in records if isinstance(each.get("prompt"), str)}
+    texts = {str(each.get("request_id")): each for each in records if isinstance(each.get("prompt"), str)}
     if not texts:
         return
     rows = InferenceRequest.objects.filter(request_id__in=list(texts)).only("request_id", "at")

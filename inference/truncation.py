@@ -43,6 +43,11 @@ class Seen:
     num_ctx: int | None
     kept: int | None
 
+    @property
+    def is_told(self) -> bool:
+        """Whether there is anything to judge."""
+        return bool(self.sent_bytes and self.evaluated)
+
 
 def teaches(sent_bytes: int, num_ctx: int | None) -> bool:
     """Whether a request may tell how many bytes a token holds: one that perhaps did not fit may not."""
@@ -76,7 +81,7 @@ def judge(seen: Seen, usual: Density | None) -> tuple[Cut, str]:
     if usual is None:
         if at_mark and here >= DENSE:
             return Cut.POSSIBLE, (
-                f"{_told(seen)}, just what num_ctx {seen.num_ctx} leaves of a prompt that is cut. How many bytes a token"
+                f"{_told(seen)}, just what num_ctx {seen.num_ctx:,} leaves of a prompt that is cut. How many bytes a token"
                 " of this model holds is not known yet."
             )
         return (Cut.NO, "") if seen.sent_bytes < seen.num_ctx else (Cut.UNKNOWN, "")

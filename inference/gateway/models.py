@@ -84,7 +84,7 @@ class Models:
         profile = self.profile()
         is_limited = profile.memory_bytes is not None or profile.vram_bytes is not None
         if is_limited or is_due:
-            loaded = (await self._get(f"{engine.url}/api/ps")).get("models") or []
+            loaded = await self._loaded(engine.url, needed=is_limited)
             for each in loaded:
                 if size := int(each.get("context_length") or 0):  # older servers don't tell it
                     model = full_name(each["name"])
@@ -108,6 +108,15 @@ class Models:
         busy = {full_name(name) for name in self.gate.running}
         idle = [str(each["name"]) for each in loaded if full_name(each["name"]) not in busy]
         return min(idle, key=lambda name: self.last_used.get(full_name(name), 0.0), default=None)
+
+    async def _loaded(self, engine_url: str, *, needed: bool) -> list[dict[str, Any]]:
+        """Only limits need it: the size of a context is as well unknown."""
+        try:
+            return (await self._get(f"{engine_url}/api/ps")).get("models") or []
+        except (aiohttp.ClientError, TimeoutError, ValueError, TypeError):
+            if needed:
+                raise
+            return []
 
     async def _get(self, url: str) -> dict[str, Any]:
         async with self.session.get(url, timeout=_timeout()) as answer:

@@ -14,9 +14,11 @@ from aicleaner_site.valkey import ValkeyServer
 from inference import services
 from inference.gateway.loads import Loads, kept_tokens, load_options
 from inference.gateway.prompts import prompt_bytes, prompt_text, texts
-from inference.models import InferenceRequest
+from inference.gateway.records import MAX_WAITING_PROMPTS, Records
+from inference.models import InferenceRequest, KeptPrompt
 from inference.services import RELOAD_MS
 from tests.inference import gateways
+from tests.inference.logged import make_request
 from tests.inference.serving import Server
 from tests.inference.test_transcripts import call
 from tests.product import wait_for
@@ -194,10 +196,59 @@ def test_two_clients_that_flip_num_ctx_are_found_out_on_the_real_engine(
     assert v1.load_ms is None
     assert v1.changed_options == [("num_ctx", 256, 384)]
     # What the setting says is kept, no more, and not in the row.
-    kept = first.kept_prompt  # type: ignore[attr-defined]
+    kept = first.kept_prompt
     assert kept.text == gateways.ROOM[:100]
     assert not kept.shortened
     assert "dishes" not in f"{kept} {first}"
+
+
+def test_options_that_stand_in_v1_load_nothing_in_a_real_ollama(
+    engine: Server, own_valkey: ValkeyServer, own_store: redis.Redis
+) -> None:
+    """The embedded engine plays it: what counts is for what the gateway takes it."""
+    arguments = ("--valkey", own_valkey.url, "--engine", f"ollama={engine.url}")
+    body = {
+        "model": "tiny-script",
+        "messages": [{"role": "user", "content": "x"}],
+        "options": {"num_ctx": 256},
+    }
+    with Server("inference.gateway", *arguments) as gateway:
+        call(gateway.url, "POST", "/v1/chat/completions", {}, body)
+        call(gateway.url, "POST", "/api/chat", {}, {**body, "stream": False})
+        wait_for(lambda: own_store.xlen("aicleaner:gateway:records") == 2, "both records are there", 10)
+    found: Any = own_store.xrange("aicleaner:gateway:records")
+    v1, native = (json.loads(fields[b"r"]) for _, fields in found)
+    assert v1["load_options"].get("num_ctx") != 256
+    assert native["load_options"] == {"num_ctx": 256}
+
+
+@pytest.mark.django_db
+def test_an_odd_record_neither_stops_the_others_nor_says_its_prompt(
+    own_store: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = make_request()
+    values = {
+        field: getattr(whole, field)
+        for field in services.FIELDS
+        if field not in {"failed", "reloaded", "truncated", "truncated_why"}
+    }
+    values["at"] = whole.at.timestamp()
+    odd: list[dict[str, Any]] = [
+        {"prompt_bytes": "x", "prompt": "secret"},
+        {"num_ctx": [], "kept_tokens": {}, "prompt": "secret"},
+        {"status": "x", "prompt": "secret"},
+        {"prompt": "sec\0ret"},
+        {"prompt": 7},
+    ]
+    for number, each in enumerate(odd):
+        own_store.xadd(services.STREAM, {"r": json.dumps({**values, "request_id": str(number), **each})})
+    own_store.xadd(services.STREAM, {"r": json.dumps({"prompt": "secret"})})
+    own_store.xadd(services.STREAM, {"r": "[1]"})
+    services.store_request_records(own_store)
+    assert set(InferenceRequest.objects.values_list("request_id", flat=True)) == {"3", "4"}
+    assert [each.text for each in KeptPrompt.objects.all()] == ["secret"]
+    assert "secret" not in caplog.text
+    assert int(own_store.get(services.REFUSED_KEY) or 0) == 5
 
 
 def test_without_the_setting_no_record_holds_a_prompt(
@@ -211,8 +262,6 @@ def test_without_the_setting_no_record_holds_a_prompt(
 
 
 def test_prompts_are_left_out_while_many_records_wait() -> None:
-    from inference.gateway.records import MAX_WAITING_PROMPTS, Records
-
     records = Records(redis.asyncio.Redis())
     assert records.takes_prompts
     for _ in range(MAX_WAITING_PROMPTS):

@@ -174,7 +174,11 @@ def test_the_real_engine_cuts_without_a_word_and_the_log_says_so(
     messages = [{"role": "user", "content": SENTENCE * 4} for _ in range(8)]
     body = {"model": "aicleaner-sample", "messages": messages, "stream": False, "options": {"num_ctx": 256}}
     call(gateway.url, "POST", "/api/chat", {}, body)
-    streamed = {"prompt": SENTENCE * 30, "stream": True, "options": {"num_ctx": 256, "num_predict": 4}}
+    streamed: dict[str, Any] = {
+        "prompt": SENTENCE * 30,
+        "stream": True,
+        "options": {"num_ctx": 256, "num_predict": 4},
+    }
     gateways.generate(gateway, **streamed)
     cut, whole, chat, stream = stored(own_store, 10)[6:]
     assert (cut.truncated, cut.prompt_tokens, cut.num_ctx) == ("likely", 130, 256)
