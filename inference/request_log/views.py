@@ -107,13 +107,13 @@ async def context_memory(request: HttpRequest) -> HttpResponse:
     if not all(each.isdecimal() and len(each) < 8 for each in sizes):
         return HttpResponse(status=400)
     now, then = map(int, sizes)
-    context: dict[str, Any] = {"now": now, "then": then}
+    context: dict[str, Any] = {}
     try:
         info = await memory.model_info(request.GET.get("model", "")[:200])
         trained = memory.trained_length(info)
         context["beyond"] = trained if trained is not None and trained < then else None
         each = memory.bytes_per_token(info)
-        context |= {"bytes": each * then, "bytes_now": each * now, "more": then > now}
+        context |= {"bytes": each * then, "bytes_now": each * now}
     except memory.UnknownMemoryError as error:
         context["unknown"] = str(error)
     return render(request, "inference/context_memory.html", context)

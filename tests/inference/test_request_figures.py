@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
@@ -18,6 +19,7 @@ from inference.request_log.reloads import flips, reloads
 from inference.request_log.statistics import Share, percentiles
 from inference.templatetags.inference import ms, number, percent, size
 from tests.inference.logged import make_request, store, store_many
+from tests.inference.serving import Server
 
 ALL = InferenceRequest.objects.all
 
@@ -214,6 +216,19 @@ def test_memory_of_a_context_is_that_of_keys_and_values() -> None:
     ):
         with pytest.raises(memory.UnknownMemoryError):
             memory.bytes_per_token(broken)
+
+
+@pytest.mark.django_db
+def test_the_real_engine_tells_the_shape_of_a_model(client: Client, settings: Any, engine: Server) -> None:
+    client.force_login(User.objects.create_user("anna"))
+    settings.GATEWAY_URL = engine.url
+    asked = {"model": "aicleaner-sample", "now": "256", "then": "1024"}
+    shown = " ".join(client.get("/requests/contexts/memory/", asked).content.decode().split())
+    each = memory.bytes_per_token(async_to_sync(memory.model_info)("aicleaner-sample"))
+    assert f"{size(each * 256)} → {size(each * 1024)}" in shown
+    assert "the model was trained for 512" in shown
+    unknown = client.get("/requests/contexts/memory/", {**asked, "model": "nope"})
+    assert b"does not have this model" in unknown.content
 
 
 @pytest.mark.django_db
