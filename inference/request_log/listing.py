@@ -51,7 +51,6 @@ class Cursor:
 @dataclass(frozen=True)
 class Page:
     rows: list[InferenceRequest]
-    newest: str  # cursor of its first row; '' without rows
     older: str  # cursor for the page of older ones; '': there are none
     newer: str  # likewise
 
@@ -80,14 +79,19 @@ def page(
         more_older, rows = len(found) > PER_PAGE, found[:PER_PAGE]
         more_newer = before is not None
     if not rows:
-        return Page([], "", "", "")
+        return Page([], "", "")
     first, last = str(Cursor.of(rows[0])), str(Cursor.of(rows[-1]))
-    return Page(rows, first, last if more_older else "", first if more_newer else "")
+    return Page(rows, last if more_older else "", first if more_newer else "")
 
 
-def count_newer(requests: QuerySet[InferenceRequest], cursor: Cursor | None) -> int:
-    """At most MOST_NEW + 1. In the order of the list, lest a database that hopes to meet some soon reads all rows."""
-    found = requests if cursor is None else newer_than(requests, cursor)
+def last_stored() -> int:
+    """Id of the request that was stored last; 0 without any. Long ones are stored after others that came later."""
+    return InferenceRequest.objects.order_by("-id").values_list("id", flat=True).first() or 0
+
+
+def count_stored_since(requests: QuerySet[InferenceRequest], row: int) -> int:
+    """At most MOST_NEW + 1. In the order of the ids, lest a database that hopes to meet some soon reads all rows."""
+    found = requests.filter(id__gt=row).order_by("id")
     return len(found.values_list("id", flat=True)[: MOST_NEW + 1])
 
 

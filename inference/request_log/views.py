@@ -22,6 +22,9 @@ def requests(request: HttpRequest) -> HttpResponse:
     form = _filter(request)
     context: dict[str, Any] = _common(form)
     if form.is_valid():
+        context["last_stored"] = (
+            listing.last_stored()
+        )  # before the page is read: rather counted twice than not
         try:
             before, after = (_cursor(request, name) for name in ("before", "after"))
         except CursorError:
@@ -33,24 +36,19 @@ def requests(request: HttpRequest) -> HttpResponse:
         context["keeps_prompts"] = settings.KEEP_PROMPT_BYTES
         context["prompt_hours"] = settings.PROMPT_RETENTION_HOURS
         context["most_rows"] = exports.MOST_ROWS
-        context["any_at_all"] = bool(context["page"].rows) or InferenceRequest.objects.exists()
+        context["any_at_all"] = context["last_stored"] > 0
     return render(request, "inference/requests.html", context, status=200 if form.is_valid() else 400)
 
 
 @require_safe
 @never_cache
 def newer(request: HttpRequest) -> HttpResponse:
-    """How many requests of the filter came since the page was made."""
-    form = _filter(request)
-    try:
-        cursor = _cursor(request, "after")
-    except CursorError:
+    """How many requests of the filter were stored since the page was made."""
+    form, since = _filter(request), request.GET.get("since", "")
+    if not form.is_valid() or not since.isdecimal() or len(since) > 18:
         return HttpResponse(status=400)
-    if not form.is_valid():
-        return HttpResponse(status=400)
-    n = listing.count_newer(form.requests(), cursor)
-    context = {"n": n, "most": listing.MOST_NEW, "form": form, "newest": request.GET.get("after", "")}
-    return render(request, "inference/newer.html", context)
+    n = listing.count_stored_since(form.requests(), int(since))
+    return render(request, "inference/newer.html", {"n": n, "most": listing.MOST_NEW, "form": form})
 
 
 @require_safe
