@@ -1,7 +1,7 @@
 """The list, page by page. A page begins after a row, not after so many rows: the millionth costs what the first does."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from django.db.models import QuerySet
 
@@ -9,6 +9,7 @@ from inference.models import InferenceRequest
 
 PER_PAGE = 50
 MOST_NEW = 100  # counted; more are said to be more
+LONGEST = timedelta(hours=1)  # a request may be stored so long after it came and is still counted
 KNOWN = 1000  # newest requests whose models, clients and profiles are offered
 FIELDS = (
     "request_id", "at", "path", "kind", "model", "client", "stream", "status", "error", "failed", "ttft_ms", "total_ms",
@@ -89,9 +90,10 @@ def last_stored() -> int:
     return InferenceRequest.objects.order_by("-id").values_list("id", flat=True).first() or 0
 
 
-def count_stored_since(requests: QuerySet[InferenceRequest], row: int) -> int:
-    """At most MOST_NEW + 1. In the order of the ids, lest a database that hopes to meet some soon reads all rows."""
-    found = requests.filter(id__gt=row).order_by("id")
+def count_stored_since(requests: QuerySet[InferenceRequest], page_made: Cursor) -> int:
+    """At most MOST_NEW + 1. `page_made`: when, and what was stored last by then. In the order of the list, so that no database
+    reads more than the indexed rows of that time."""
+    found = requests.filter(at__gte=page_made.at - LONGEST, id__gt=page_made.row)
     return len(found.values_list("id", flat=True)[: MOST_NEW + 1])
 
 

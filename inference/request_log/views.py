@@ -22,9 +22,9 @@ def requests(request: HttpRequest) -> HttpResponse:
     form = _filter(request)
     context: dict[str, Any] = _common(form)
     if form.is_valid():
-        context["last_stored"] = (
-            listing.last_stored()
-        )  # before the page is read: rather counted twice than not
+        # Before the page is read: rather counted though it is shown than neither.
+        last_stored = listing.last_stored()
+        context["made"] = str(Cursor(form.now, last_stored))
         try:
             before, after = (_cursor(request, name) for name in ("before", "after"))
         except CursorError:
@@ -36,7 +36,7 @@ def requests(request: HttpRequest) -> HttpResponse:
         context["keeps_prompts"] = settings.KEEP_PROMPT_BYTES
         context["prompt_hours"] = settings.PROMPT_RETENTION_HOURS
         context["most_rows"] = exports.MOST_ROWS
-        context["any_at_all"] = context["last_stored"] > 0
+        context["any_at_all"] = last_stored > 0
     return render(request, "inference/requests.html", context, status=200 if form.is_valid() else 400)
 
 
@@ -44,10 +44,14 @@ def requests(request: HttpRequest) -> HttpResponse:
 @never_cache
 def newer(request: HttpRequest) -> HttpResponse:
     """How many requests of the filter were stored since the page was made."""
-    form, since = _filter(request), request.GET.get("since", "")
-    if not form.is_valid() or not since.isdecimal() or len(since) > 18:
+    form = _filter(request)
+    try:
+        page_made = Cursor.parse(request.GET.get("since", ""))
+    except CursorError:
         return HttpResponse(status=400)
-    n = listing.count_stored_since(form.requests(), int(since))
+    if not form.is_valid():
+        return HttpResponse(status=400)
+    n = listing.count_stored_since(form.requests(), page_made)
     return render(request, "inference/newer.html", {"n": n, "most": listing.MOST_NEW, "form": form})
 
 
