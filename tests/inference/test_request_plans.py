@@ -136,25 +136,25 @@ def test_a_page_in_the_middle_costs_no_more_than_the_first() -> None:
     assert max(steps) < 2 * min(steps)
 
 
-def test_counting_new_ones_and_known_names_read_a_bounded_part_by_index() -> None:
+def test_known_names_are_read_by_an_index_in_order() -> None:
+    with CaptureQueriesContext(connection) as captured:
+        listing.known_names()
+    (plan,) = plans(captured)
+    assert_by_index(plan, "request_at")
+    assert "LIMIT" in captured.captured_queries[0]["sql"]
+
+
+def test_new_ones_and_what_a_model_s_requests_teach_are_read_by_the_model_s_index() -> None:
+    """Where an index leaves fewer rows than are read, a database may sort those."""
     last = listing.last_stored()
     assert last == InferenceRequest.objects.latest("id").pk
     with CaptureQueriesContext(connection) as captured:
-        listing.known_names()
         n = listing.count_stored_since(asked("range=all&model=model-3"), Cursor(T0, last - N + 2 * BUSY))
-    assert n == (3600 - 2 * BUSY) // BUSY  # of the hour before the page was made
-    assert len(captured) == 2
-    for plan, query in zip(plans(captured), captured.captured_queries, strict=True):
-        assert_by_index(plan)
-        assert "LIMIT" in query["sql"]
-
-
-def test_what_a_model_s_requests_teach_is_read_by_its_index() -> None:
-    with CaptureQueriesContext(connection) as captured:
         assert selectors.token_density("model-3") is not None
-    (plan,) = plans(captured)
-    assert "request_model_at" in plan  # where it has no more than are read, a database may sort them
-    assert "LIMIT" in captured.captured_queries[0]["sql"]
+    assert n == (3600 - 2 * BUSY) // BUSY  # of the hour before the page was made
+    for plan, query in zip(plans(captured), captured.captured_queries, strict=True):
+        assert "request_model_at" in plan
+        assert "LIMIT" in query["sql"]
 
 
 def test_figures_and_reloads_read_a_bounded_part_by_index() -> None:
