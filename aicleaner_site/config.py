@@ -90,6 +90,12 @@ class Caching(Section):
     cache_compression: bool = True
 
 
+class RequestLog(Section):
+    keep_prompts: bool = False
+    max_prompt_bytes: int = Field(4096, ge=64, le=65536)
+    prompt_retention_hours: float = Field(24, gt=0, le=8760)
+
+
 class Advanced(Section):
     batch_optimization: bool = True
     context_window_optimization: bool = True
@@ -106,6 +112,7 @@ class PerformanceOptimization(Section):
     monitoring: Monitoring = Monitoring()
     benchmarking: Benchmarking = Benchmarking()
     caching: Caching = Caching()
+    request_log: RequestLog = RequestLog()
     advanced: Advanced = Advanced()
 
 
@@ -159,6 +166,9 @@ KEYS_IN_USE = frozenset(
         "caching.cache_ttl_minutes",
         "caching.inference_cache_enabled",
         "caching.max_cache_entries",
+        "request_log.keep_prompts",
+        "request_log.max_prompt_bytes",
+        "request_log.prompt_retention_hours",
         "gpu_acceleration.enabled",
         "gpu_acceleration.memory_fraction",
         "resource_management.auto_cleanup",

@@ -73,6 +73,7 @@ def gateway_command() -> list[str]:
         ),
         *(() if caching.inference_cache_enabled else ("--no-cache",)),
         *(() if caching.cache_compression else ("--no-cache-compression",)),
+        *(("--keep-prompts", str(settings.KEEP_PROMPT_BYTES)) if settings.KEEP_PROMPT_BYTES else ()),
     ]
 
 

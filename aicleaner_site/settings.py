@@ -231,6 +231,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "options": {"expires": 5},
     },
     "delete old request records": {"task": "inference.tasks.delete_old_request_records", "schedule": 3600.0},
+    "delete old prompts": {
+        "task": "inference.tasks.delete_old_prompts",
+        "schedule": 600.0,
+        "options": {"expires": 600},
+    },
 }
 
 # --- product ---------------------------------------------------------------------------------------------
@@ -241,6 +246,9 @@ ALERT_GROUP_WAIT_S = env.integer(
 )  # where no escalation policy says it
 ALERT_HEARTBEAT_URL = env.http_url("AICLEANER_HEARTBEAT_URL")  # '': no watcher outside is told
 REQUEST_RETENTION_DAYS = env.integer("AICLEANER_REQUEST_RETENTION_DAYS", 30)
+# Bytes of each prompt that the request log keeps; 0, unless the setting says otherwise: none.
+KEEP_PROMPT_BYTES = CONFIG.request_log.max_prompt_bytes if CONFIG.request_log.keep_prompts else 0
+PROMPT_RETENTION_HOURS = CONFIG.request_log.prompt_retention_hours
 
 LOGGING = {
     "version": 1,

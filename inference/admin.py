@@ -5,8 +5,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
 from inference.models import InferenceRequest
-
-UNKNOWN = "–"
+from inference.templatetags.inference import UNKNOWN, ms
 
 
 @admin.register(InferenceRequest)
@@ -36,18 +35,12 @@ class InferenceRequestAdmin(ModelAdmin):  # type: ignore[misc]
 
     @admin.display(description="total", ordering="total_ms")
     def total(self, request: InferenceRequest) -> str:
-        return _milliseconds(request.total_ms)
+        return ms(request.total_ms)
 
     @admin.display(description="first token", ordering="ttft_ms")
     def first_token(self, request: InferenceRequest) -> str:
-        return _milliseconds(request.ttft_ms)
+        return ms(request.ttft_ms)
 
     @admin.display(description="tokens/s")
     def speed(self, request: InferenceRequest) -> str:
         return UNKNOWN if request.tokens_per_s is None else f"{request.tokens_per_s:.1f}"
-
-
-def _milliseconds(value: float | None) -> str:
-    if value is None:
-        return UNKNOWN
-    return f"{value / 1000:.2f} s" if value >= 1000 else f"{value:.1f} ms"

@@ -10,11 +10,14 @@ from django.db import DataError, IntegrityError, transaction
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from inference.models import InferenceRequest
+from inference import selectors
+from inference.models import InferenceRequest, KeptPrompt
+from inference.truncation import Seen, judge
 
 STREAM, GROUP, CONSUMER = "aicleaner:gateway:records", "store", "worker"
 REFUSED_KEY = "aicleaner:gateway:refused"
 BATCH = 500
+RELOAD_MS = 50.0  # a loaded model says some 1 ms; a reload took 110 ms and more for models of a megabyte
 FIELDS = {field.name: field for field in InferenceRequest._meta.concrete_fields if field.name != "id"}
 log = logging.getLogger(__name__)
 
@@ -33,8 +36,13 @@ def store_request_records(client: "Redis") -> int:
     n_read = 0
     for start in ("0", ">"):  # first what an earlier worker left unacknowledged
         while batch := _read(client, start):
-            rows = [row for _, fields in batch if (row := _row(fields)) is not None]
-            n_refused = len(batch) - len(rows) + _store(rows)
+            found = [each for _, fields in batch if (each := _record(fields)) is not None]
+            n_refused = len(batch) - len(found)
+            rows = [row for each in found if (row := _row(each)) is not None]
+            n_refused += len(found) - len(rows)
+            _judge(rows, found)
+            n_refused += _store(rows)
+            _keep_prompts(found)
             ids = [entry_id for entry_id, _ in batch]
             client.xack(STREAM, GROUP, *ids)
             client.xdel(STREAM, *ids)
@@ -42,6 +50,51 @@ def store_request_records(client: "Redis") -> int:
                 client.incrby(REFUSED_KEY, n_refused)
             n_read += len(batch)
     return n_read
+
+
+def _judge(rows: list[InferenceRequest], records: list[dict[str, Any]]) -> None:
+    """Say of each whether its prompt was cut, by what other requests of its model taught."""
+    kept = {str(each.get("request_id")): each.get("kept_tokens") for each in records}
+    seen = {
+        row.request_id: Seen(
+            row.kind,
+            *map(_count, (row.prompt_bytes, row.prompt_tokens, row.num_ctx, kept.get(row.request_id))),
+        )
+        for row in rows
+        if row.cache != "hit" and not row.failed
+    }
+    judged = [row for row in rows if row.request_id in seen and seen[row.request_id].is_told]
+    densities = {model: selectors.token_density(model) for model in {row.model for row in judged}}
+    for row in judged:
+        verdict, why = judge(seen[row.request_id], densities[row.model])
+        row.truncated, row.truncated_why = str(verdict), why
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
+
+
+def _keep_prompts(records: list[dict[str, Any]]) -> None:
+    """Those that the gateway took along, by setting. One that can't be kept is left out: the request counts, not its text."""
+    texts = {str(each.get("request_id")): each for each in records if isinstance(each.get("prompt"), str)}
+    if not texts:
+        return
+    rows = InferenceRequest.objects.filter(request_id__in=list(texts)).only("request_id", "at")
+    prompts = [
+        KeptPrompt(
+            request=row,
+            at=row.at,
+            text=texts[row.request_id]["prompt"].replace("\0", ""),
+            shortened=bool(texts[row.request_id].get("prompt_shortened")),
+        )
+        for row in rows
+    ]
+    try:
+        with transaction.atomic():
+            KeptPrompt.objects.bulk_create(prompts, ignore_conflicts=True)
+    except (DataError, IntegrityError, ValueError):
+        # Without the error's own text: a database quotes there what it refuses.
+        log.warning("%s prompts are refused by the database and not kept", len(prompts))
 
 
 def _store(rows: list[InferenceRequest]) -> int:
@@ -62,13 +115,30 @@ def _read(client: "Redis", start: str) -> list[tuple[Any, Any]]:
     return list(answer[0][1]) if answer else []
 
 
-def _row(fields: dict[bytes, bytes] | None) -> InferenceRequest | None:
-    """A row, or None for an entry that is no record of ours (logged, not tried for ever)."""
+def _record(fields: dict[bytes, bytes] | None) -> dict[str, Any] | None:
     try:
         values = json.loads((fields or {})[b"r"])
         values["at"] = datetime.fromtimestamp(values["at"], UTC)
-        return InferenceRequest(**{name: _fitted(name, values.get(name)) for name in FIELDS})
     except (KeyError, ValueError, TypeError, OverflowError, OSError):
+        log.exception("an entry of %s is no request record", STREAM)
+        return None
+    return dict(values)
+
+
+def _row(values: dict[str, Any]) -> InferenceRequest | None:
+    """A row, or None for an entry that is no record of ours (logged, not tried for ever)."""
+    try:
+        load_ms, changed = values.get("load_ms"), values.get("previous_options") is not None
+        values |= {
+            "failed": bool(values["error"]) or values["status"] >= 400,
+            # /v1 does not tell how long it took.
+            "reloaded": changed and (load_ms is None or load_ms >= RELOAD_MS),
+            "previous_client": values.get("previous_client") or "",
+            "truncated": "",
+            "truncated_why": "",
+        }
+        return InferenceRequest(**{name: _fitted(name, values.get(name)) for name in FIELDS})
+    except (KeyError, ValueError, TypeError):
         log.exception("an entry of %s is no request record", STREAM)
         return None
 
@@ -91,6 +161,12 @@ def delete_request_records(*, now: datetime, keep_days: int) -> int:
         n, _ = InferenceRequest.objects.filter(id__in=ids).delete()
         n_deleted += n
     return n_deleted
+
+
+def delete_kept_prompts(*, now: datetime, keep_hours: float) -> int:
+    """Delete the prompts that were kept for long enough; `keep_hours` 0: all of them."""
+    n, _ = KeptPrompt.objects.filter(at__lte=now - timedelta(hours=keep_hours)).delete()
+    return n
 
 
 def _ids(before: datetime) -> Iterable[int]:

@@ -42,6 +42,13 @@ def delete_old_request_records() -> None:
 
 
 @shared_task
+def delete_old_prompts() -> None:
+    """Every ten minutes; all of them, once the setting is off."""
+    keep_hours = settings.PROMPT_RETENTION_HOURS if settings.KEEP_PROMPT_BYTES else 0
+    services.delete_kept_prompts(now=timezone.now(), keep_hours=keep_hours)
+
+
+@shared_task
 def keep_aliases_in_step() -> None:
     """Every five seconds: a Valkey that was away or lost its state gets the aliases again."""
     try:

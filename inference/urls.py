@@ -4,6 +4,7 @@ from inference import views
 
 urlpatterns = [
     path("models/", include("inference.jobs.urls")),
+    path("requests/", include("inference.request_log.urls")),
     path("prompt/", views.prompt, name="prompt"),
     path("prompt/models/", views.prompt_models, name="prompt-models"),
 ]

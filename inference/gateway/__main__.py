@@ -57,6 +57,9 @@ def main() -> None:
     )
     parser.add_argument("--cache-entries", type=int, default=100, metavar="N")
     parser.add_argument("--no-cache-compression", action="store_true")
+    parser.add_argument(
+        "--keep-prompts", type=int, default=0, metavar="BYTES", help="of each prompt, in its record; 0: none"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
@@ -76,6 +79,7 @@ def main() -> None:
             compress=not arguments.no_cache_compression,
         ),
         max_queue=arguments.max_queue,
+        keep_prompt=arguments.keep_prompts,
     )
     BoundedProtocol.head_s, BoundedProtocol.body_idle_s = arguments.head, arguments.body_idle
     uvicorn.run(

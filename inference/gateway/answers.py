@@ -16,7 +16,7 @@ def own_headers(meter: Meter) -> list[tuple[bytes, bytes]]:
         (b"x-aicleaner-engine", meter.engine_kind.encode() or b"none"),
         (b"x-aicleaner-profile", (meter.profile or "none").encode()),
     ]
-    if meter.asked:
+    if meter.alias:
         headers.append((b"x-aicleaner-model", meter.model.encode()))
     if meter.ignored and meter.engine_kind == "ollama":
         headers.append((b"x-aicleaner-profile-ignored", meter.ignored.encode()))

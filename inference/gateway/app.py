@@ -20,6 +20,7 @@ from inference.gateway.bodies import ClientGoneError, TooLargeError, Upload, rea
 from inference.gateway.cache import Cache, Recording, key_of
 from inference.gateway.engines import Engine, Engines
 from inference.gateway.headers import HOP_BY_HOP, MARK, is_local, outgoing
+from inference.gateway.loads import Loads, kept_tokens, load_options
 from inference.gateway.meter import Meter, is_inference
 from inference.gateway.models import CHANGES, Models, full_name
 from inference.gateway.profile import (
@@ -32,6 +33,7 @@ from inference.gateway.profile import (
     loading_options,
     splice,
 )
+from inference.gateway.prompts import prompt_bytes, prompt_text
 from inference.gateway.records import Records
 from inference.gateway.stats import Stats
 
@@ -42,7 +44,8 @@ log = logging.getLogger("inference.gateway")
 class Gateway:
     """ASGI callable. `local_only`: refuse a Host that is not this machine's (DNS rebinding), as Ollama does.
     `silent_s`: seconds without a byte after which an engine counts as hanging.
-    `max_queue`: requests that may wait for their turn."""
+    `max_queue`: requests that may wait for their turn.
+    `keep_prompt`: bytes of each prompt that its record takes along; 0: none."""
 
     def __init__(
         self,
@@ -54,11 +57,13 @@ class Gateway:
         silent_s: float,
         cache: Cache,
         max_queue: int,
+        keep_prompt: int = 0,
     ) -> None:
         self._engine_list, self._valkey_url = engines, valkey_url
         self.max_body, self.local_only, self.silent_s = max_body, local_only, silent_s
         self.mark = os.urandom(8).hex()
-        self.cache, self.gate = cache, Gate(max_queue)
+        self.cache, self.gate, self.loads = cache, Gate(max_queue), Loads()
+        self.keep_prompt = keep_prompt
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,7 +99,7 @@ class Gateway:
         self.records = Records(redis.asyncio.from_url(self._valkey_url, socket_timeout=5))
         self.profiles = Profiles(self._valkey_url, on_change=self.gate.recheck)
         self.aliases = Aliases(self._valkey_url)
-        self.models = Models(self.engines, self.session, self.gate, lambda: self.profiles.active)
+        self.models = Models(self.engines, self.session, self.gate, self.loads, lambda: self.profiles.active)
         await self.engines.probe()
         for pushed in (self.profiles, self.aliases):
             with suppress(RedisError, OSError):  # `run` says so and tries again
@@ -175,6 +180,10 @@ class Gateway:
         if meter.first_byte is not None:
             self.stats.n_answering -= 1
         record = meter.record()
+        if meter.asked is not None:
+            self.loads.note(
+                full_name(meter.model), meter.asked, record, started=meter.started, now=time.monotonic()
+            )
         if meter.recording is not None:
             self.cache.settle(meter.recording, record, time.monotonic())
         self.stats.finished(record, meter.n_chunks, asyncio.get_running_loop().time(), meter.saved_ms)
@@ -196,7 +205,7 @@ class Gateway:
         if target and self.models.may_have(engine.url, target):
             body = splice(body, values, {"model": target})
             values["model"] = target
-            meter.asked, meter.model = meter.model, target
+            meter.alias, meter.model = meter.model, target
         named = found.get(b"x-aicleaner-profile", b"").decode("latin-1")
         try:
             profile = self.profiles.choose(named)
@@ -211,6 +220,9 @@ class Gateway:
             values |= fields
             if meter.path.startswith("/v1/"):
                 meter.ignored = ",".join(loading_options(fields))
+        meter.prompt_bytes = prompt_bytes(values)
+        if self.keep_prompt and self.records.takes_prompts:
+            meter.prompt, meter.prompt_shortened = prompt_text(values, self.keep_prompt)
         model = full_name(meter.model)
         self.models.last_used[model] = time.monotonic()
         digest = self.models.digest(engine.url, model)
@@ -231,6 +243,10 @@ class Gateway:
             ) as waited:
                 if waited:
                     meter.waited_ms = (time.monotonic() - arrived) * 1000
+                # Ollama's /v1 has no place for options: whatever stands there loads nothing.
+                deaf = engine.kind == "ollama" and meter.path.startswith("/v1/")
+                meter.asked = {} if deaf else load_options(values)
+                meter.kept_tokens = kept_tokens({} if deaf else values)
                 await self._forward(scope, headers, body, meter, send)
         except TooManyWaitingError as error:
             meter.error = str(error)

@@ -39,7 +39,7 @@ def is_inference(scope: Mapping[str, Any]) -> bool:
 
 @dataclass(slots=True)
 class Meter:
-    """Follows one request; instants are time.monotonic(). It sees prompts pass and keeps none."""
+    """Follows one request; instants are time.monotonic(). It sees prompts pass, and keeps them by setting only."""
 
     request_id: str
     path: str
@@ -50,7 +50,7 @@ class Meter:
     started: float = field(default_factory=time.monotonic)
     at: float = field(default_factory=time.time)
     model: str = ""
-    asked: str = ""  # the name that the client used, where it stands for another
+    alias: str = ""  # the name that the client used, where it stands for another
     stream: bool = False
     tells_tokens: bool = False  # whether the stream will end with the engine's own count
     request_bytes: int = 0
@@ -71,6 +71,12 @@ class Meter:
     recording: Recording | None = None
     replayed: dict[str, Any] | None = None  # what the record of a kept answer said of it
     saved_ms: float = 0.0
+    # Options of loading that the engine was asked with, the profile's among them; None: none was asked.
+    asked: dict[str, Any] | None = None
+    kept_tokens: int = 0  # at the beginning of a prompt that is cut
+    prompt_bytes: int | None = None
+    prompt: str | None = None  # only where the setting says that prompts are kept
+    prompt_shortened: bool = False
     tail: bytearray = field(default_factory=bytearray)
     head: bytes = b""  # an unfinished line, while the first content is looked for
 
@@ -154,7 +160,7 @@ class Meter:
             "api": api,
             "kind": kind,
             "model": self.model,
-            "asked": self.asked,
+            "alias": self.alias,
             "client": self.client,
             "client_ip": self.client_ip,
             "stream": self.stream,
@@ -175,7 +181,12 @@ class Meter:
             "response_bytes": self.response_bytes,
             "cache": self.cache,
             "profile": self.profile,
+            "prompt_bytes": self.prompt_bytes,
         }
+        if self.asked is not None:
+            record["kept_tokens"] = self.kept_tokens
+        if self.prompt is not None:
+            record["prompt"], record["prompt_shortened"] = self.prompt, self.prompt_shortened
         if self.replayed is not None:  # nothing was loaded or generated for it
             record |= {**self.replayed, "error": self.error[:500]}
         return record

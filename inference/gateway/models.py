@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 
 from inference.gateway.engines import Engines
+from inference.gateway.loads import Loads
 from inference.gateway.profile import Gate, Profile
 
 TAGS_EVERY_S, LOOK_EVERY_S = 10.0, 1.0
@@ -28,9 +29,11 @@ class Models:
         engines: Engines,
         session: aiohttp.ClientSession,
         gate: Gate,
+        loads: Loads,
         profile: Callable[[], Profile],
     ) -> None:
-        self.engines, self.session, self.gate, self.profile = engines, session, gate, profile
+        self.engines, self.session, self.profile = engines, session, profile
+        self.gate, self.loads = gate, loads
         self.last_used: dict[str, float] = {}  # monotonic instant of the last request, by full name
         self._tags: dict[str, tuple[str, int]] = {}  # full name -> digest, bytes
         self._tags_of = ""
@@ -71,16 +74,25 @@ class Models:
         engine = self.engines.current
         if not engine.up:
             return
-        if now - self._asked >= TAGS_EVERY_S or engine.url != self._tags_of:
+        is_due = now - self._asked >= TAGS_EVERY_S or engine.url != self._tags_of
+        if is_due:
+            if engine.url != self._tags_of:
+                self.loads.keep(())  # another engine chooses for itself
             self._asked = now  # before the answer: a change meanwhile asks again
             tags = (await self._get(f"{engine.url}/api/tags")).get("models") or []
             found = {full_name(each["name"]): (str(each["digest"]), int(each["size"])) for each in tags}
             if self._asked == now:
                 self._tags, self._tags_of = found, engine.url
                 self.last_used = {name: at for name, at in self.last_used.items() if name in found}
+                self.loads.keep(found)
         profile = self.profile()
-        if profile.memory_bytes is not None or profile.vram_bytes is not None:
-            loaded = (await self._get(f"{engine.url}/api/ps")).get("models") or []
+        is_limited = profile.memory_bytes is not None or profile.vram_bytes is not None
+        if is_limited or is_due:
+            loaded = await self._loaded(engine.url, needed=is_limited)
+            for each in loaded:
+                if size := int(each.get("context_length") or 0):  # older servers don't tell it
+                    model = full_name(each["name"])
+                    self.loads.see(model, size, idle=not self.gate.running[model])
             name = self.too_much(loaded, profile)
             if name is not None:
                 log.info("%s is unloaded: the loaded models exceed the limits of %s", name, profile.name)
@@ -100,6 +112,15 @@ class Models:
         busy = {full_name(name) for name in self.gate.running}
         idle = [str(each["name"]) for each in loaded if full_name(each["name"]) not in busy]
         return min(idle, key=lambda name: self.last_used.get(full_name(name), 0.0), default=None)
+
+    async def _loaded(self, engine_url: str, *, needed: bool) -> list[dict[str, Any]]:
+        """Only limits need it: the size of a context is as well unknown."""
+        try:
+            return (await self._get(f"{engine_url}/api/ps")).get("models") or []
+        except (aiohttp.ClientError, TimeoutError, ValueError, TypeError):
+            if needed:
+                raise
+            return []
 
     async def _get(self, url: str) -> dict[str, Any]:
         async with self.session.get(url, timeout=_timeout()) as answer:

@@ -18,6 +18,8 @@ REFUSED_KEY = "aicleaner:gateway:refused"  # entries that the worker could not m
 MAX_PENDING = 20_000  # held here while Valkey is away
 MAX_STREAM = 100_000  # held there while nobody reads them into the database
 BATCH = 500
+# Prompts are left out while more records than this wait: kept ones are large, and both places hold them in memory.
+MAX_WAITING_PROMPTS = 1000
 log = logging.getLogger("inference.gateway")
 
 
@@ -30,6 +32,11 @@ class Records:
         self.n_lost = 0
         self._n_refused = 0
         self._away = False
+        self._n_in_stream = 0
+
+    @property
+    def takes_prompts(self) -> bool:
+        return len(self.pending) + self._n_in_stream < MAX_WAITING_PROMPTS
 
     def add(self, record: dict[str, Any]) -> None:
         if len(self.pending) >= MAX_PENDING:
@@ -40,7 +47,8 @@ class Records:
     async def flush(self) -> None:
         """Move what is pending into the stream. Raises RedisError; nothing is lost by that."""
         while self.pending:
-            room = MAX_STREAM - int(await self.client.xlen(STREAM))
+            self._n_in_stream = int(await self.client.xlen(STREAM))
+            room = MAX_STREAM - self._n_in_stream
             n = min(BATCH, len(self.pending), room if room > 0 else BATCH)
             if room > 0:
                 pipeline = self.client.pipeline(transaction=False)

@@ -8,14 +8,14 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('inference', '0001_inference_request'),
+        ('inference', '0002_request_log'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.AddField(
             model_name='inferencerequest',
-            name='asked',
+            name='alias',
             field=models.CharField(blank=True, max_length=200, verbose_name='asked as'),
         ),
         migrations.CreateModel(

@@ -40,7 +40,7 @@ def test_another_model_answers_from_the_next_request_on_and_until_the_undo(
     chat = {"model": "aicleaner-sample", "messages": [{"role": "user", "content": "hi"}], "stream": False}
     answer = call(gateway.url, "POST", "/v1/chat/completions", {}, chat)
     assert "kitchen lamp" in json.loads(answer.body)["choices"][0]["message"]["content"]
-    assert [(each["model"], each["asked"]) for each in gateways.records(own_store, 3)] == [
+    assert [(each["model"], each["alias"]) for each in gateways.records(own_store, 3)] == [
         ("aicleaner-sample", ""),
         (OTHER, "aicleaner-sample"),
         (OTHER, "aicleaner-sample"),

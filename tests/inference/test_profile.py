@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from aicleaner_site.valkey import ValkeyServer
 from inference.engine.scheduler import SMALL_MODEL_BYTES
+from inference.gateway.loads import Loads
 from inference.gateway.models import ONE_THREAD_BYTES, Models, full_name
 from inference.gateway.profile import (
     NONE,
@@ -213,7 +214,7 @@ def loaded(**sizes: tuple[int, int]) -> list[dict[str, Any]]:
 def test_which_model_goes_when_the_loaded_ones_take_too_much() -> None:
     gate = Gate(1)
     nobody: Any = None  # no engine is asked here
-    models = Models(nobody, nobody, gate, lambda: NONE)
+    models = Models(nobody, nobody, gate, Loads(), lambda: NONE)
     models.last_used = {"a:latest": 3.0, "b:latest": 1.0, "c:latest": 2.0}
     three = loaded(a=(10, 0), b=(10, 10), c=(10, 10))
     tight = Profile("p", memory_bytes=25)

@@ -1,0 +1,1 @@
+"""The request log: a list with filters, figures, reloads, context sizes. docs/requests.md says what each shows."""

@@ -1,0 +1,116 @@
+"""How the requests of a filter went: errors, percentiles by model, profile and client, the slowest, errors by text."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from django.db.models import QuerySet
+
+from inference.models import InferenceRequest
+from inference.request_log.statistics import Percentiles, Share, percentiles
+
+READ = 20_000  # newest requests of a filter that are looked at
+GROUPS, SLOWEST, ERRORS = 20, 10, 20  # shown
+
+
+class Row(NamedTuple):
+    request_id: str
+    at: datetime
+    model: str
+    profile: str | None
+    client: str
+    status: int
+    failed: bool
+    error: str
+    cache: str
+    ttft_ms: float | None
+    total_ms: float
+    queue_ms: float | None
+    eval_ms: float | None
+    output_tokens: int | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """`name` '': none was given."""
+
+    name: str
+    errors: Share
+    metrics: tuple[tuple[str, str, Percentiles], ...]  # label, unit, percentiles
+
+
+@dataclass(frozen=True)
+class ErrorText:
+    text: str
+    n: int
+    last: Row
+
+
+@dataclass(frozen=True)
+class Figures:
+    """`bounded`: the filter has more requests than were looked at; all figures are of the newest `whole.errors.n`."""
+
+    bounded: bool
+    whole: Group
+    n_hits: int
+    oldest: datetime | None
+    by: tuple[tuple[str, list[Group], int], ...]  # what by, the largest groups, how many more there are
+    slowest: list[Row]
+    error_texts: list[ErrorText]
+    n_error_texts: int
+
+
+def figures(requests: QuerySet[InferenceRequest], read: int = READ) -> Figures:
+    rows = [Row(*each) for each in requests.values_list(*Row._fields)[: read + 1]]
+    bounded, rows = len(rows) > read, rows[:read]
+    texts: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.failed:
+            texts[row.error or f"HTTP {row.status} without a text"].append(row)
+    errors = [ErrorText(text, len(found), found[0]) for text, found in texts.items()]
+    errors.sort(key=lambda each: -each.n)
+    return Figures(
+        bounded=bounded,
+        whole=_group("", rows),
+        n_hits=sum(row.cache == "hit" for row in rows),
+        oldest=rows[-1].at if rows else None,
+        by=tuple(_by(what, rows) for what in ("model", "profile", "client")),
+        slowest=sorted(rows, key=lambda row: -row.total_ms)[:SLOWEST],
+        error_texts=errors[:ERRORS],
+        n_error_texts=len(errors),
+    )
+
+
+def _by(what: str, rows: list[Row]) -> tuple[str, list[Group], int]:
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[getattr(row, what) or ""].append(row)
+    largest = sorted(groups.items(), key=lambda each: -len(each[1]))
+    return what, [_group(name, found) for name, found in largest[:GROUPS]], max(len(largest) - GROUPS, 0)
+
+
+def _group(name: str, rows: list[Row]) -> Group:
+    """Kept answers are left out of the times: nothing was waited for or generated."""
+    asked = [row for row in rows if row.cache != "hit"]
+    whole = [row.total_ms for row in asked if not row.failed]
+    speeds = [
+        row.output_tokens / row.eval_ms * 1000
+        for row in asked
+        if row.output_tokens and row.eval_ms and not row.failed
+    ]
+    return Group(
+        name,
+        Share(sum(row.failed for row in rows), len(rows)),
+        (
+            ("First token", "ms", percentiles(_known(row.ttft_ms for row in asked))),
+            ("Total", "ms", percentiles(whole)),
+            ("Queue", "ms", percentiles(_known(row.queue_ms for row in asked))),
+            ("Tokens/s", "", percentiles(speeds, high_is_good=True)),
+        ),
+    )
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [each for each in values if each is not None]
