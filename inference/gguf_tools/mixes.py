@@ -40,8 +40,8 @@ FILE_TYPES: dict[str, tuple[LlamaFileType, Type]] = {
     "IQ3_S": (LlamaFileType.MOSTLY_IQ3_S, Type.IQ3_S),
     "Q2_K": (LlamaFileType.MOSTLY_Q2_K, Type.Q2_K),
 }
-# What Ollama's and the embedded engine's `create ... quantize` make (and F32, F16).
-ENGINE_TYPES = ("F32", "F16", "Q8_0", "Q4_K_M", "Q4_K_S")
+# What `create ... quantize` of Ollama and of the embedded engine makes, in the order of their error text.
+ENGINE_TYPES = ("F32", "F16", "Q4_K_S", "Q4_K_M", "Q8_0")
 N_LAYERS_70B = 80
 # Where the rows of a tensor do not divide into blocks of 256.
 FALLBACK = {

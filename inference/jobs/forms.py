@@ -9,10 +9,15 @@ from inference.errors import JobInputError
 from inference.gguf_tools.mixes import FILE_TYPES
 from inference.jobs.parameters import HIGH_PRECISION, JobParameters, check, engines
 from inference.models import JobKind
-from inference.work.plan import Measures
+from inference.work.plan import DYNAMIC, Measures
 
 # The product's four levels first, then llama.cpp's names.
-LEVELS = {"Q4_K_M": "INT4 (Q4_K_M)", "Q8_0": "INT8 (Q8_0)", "F16": "FP16 (F16)"}
+LEVELS = {
+    DYNAMIC: "Dynamic (a type per tensor, by measured sensitivity)",
+    "Q4_K_M": "INT4 (Q4_K_M)",
+    "Q8_0": "INT8 (Q8_0)",
+    "F16": "FP16 (F16)",
+}
 MAKERS = [
     ("auto", "the engine where it can, else our own writer"),
     ("engine", "the engine (its create ... quantize)"),
@@ -34,6 +39,18 @@ class JobForm(forms.Form):
         help_text="Empty: the source's name, the type as tag.",
     )
     maker = forms.ChoiceField(label="Made by", choices=MAKERS, required=False, initial="auto")
+    budget = forms.CharField(
+        label="Size budget",
+        required=False,
+        initial="q4_K_M",
+        max_length=20,
+        help_text="For Dynamic: a type (as large as that), 1500MB, or 40% of the source.",
+    )
+    max_loss = forms.FloatField(
+        label="Or most loss",
+        required=False,
+        help_text="For Dynamic: the smallest file with no more KL (nats per token).",
+    )
     n_prompts = forms.IntegerField(label="Prompts compared token by token")
     n_tokens = forms.IntegerField(label="Tokens of each")
     n_scored = forms.IntegerField(label="Labelled prompts answered")
@@ -79,6 +96,8 @@ class JobForm(forms.Form):
         parameters = JobParameters(
             engine_kind=engine_kind,
             level=values["level"] if making else "",
+            budget=values["budget"] or "q4_K_M",
+            max_loss=values["max_loss"] if making else None,
             maker=(values["maker"] or "auto") if making else "auto",
             measures=Measures(**{name: values[name] for name in Measures.model_fields}),
         )

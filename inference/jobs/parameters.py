@@ -1,5 +1,6 @@
 """What a person asks of a job."""
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -8,9 +9,10 @@ from pydantic import BaseModel, ConfigDict
 
 from inference.errors import JobInputError
 from inference.gguf_tools.mixes import FILE_TYPES, SOURCES
+from inference.work.budget import read_budget
 from inference.work.engine import EngineClient, Tag, full_name
 from inference.work.messages import WorkError
-from inference.work.plan import Maker, Measures
+from inference.work.plan import DYNAMIC, Maker, Measures
 
 # host/namespace/model:tag, as Ollama takes names
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/-]{0,180}(:[a-zA-Z0-9_][a-zA-Z0-9._-]{0,79})?")
@@ -26,6 +28,8 @@ class JobParameters(BaseModel):
     engine_kind: str
     level: str = ""
     maker: Maker = "auto"
+    budget: str = "q4_K_M"  # of level dynamic, unless there is a max_loss
+    max_loss: float | None = None
     measures: Measures = Measures()
 
 
@@ -84,10 +88,7 @@ def check(kind: str, source: str, target: str, parameters: JobParameters) -> tup
         if target == source:
             raise JobInputError("target", "Choose another model than the source.")
         return source, target
-    if parameters.level.upper() not in FILE_TYPES:
-        raise JobInputError(
-            "level", f"{parameters.level!r} is no type; choose one of {', '.join(FILE_TYPES)}."
-        )
+    _check_level(parameters)
     precision = known[source].quantization
     if precision and precision not in HIGH_PRECISION:
         raise JobInputError(
@@ -99,6 +100,22 @@ def check(kind: str, source: str, target: str, parameters: JobParameters) -> tup
             "target", f"There is a model {target} already. Choose another name, or delete it first."
         )
     return source, target
+
+
+def _check_level(parameters: JobParameters) -> None:
+    if parameters.level != DYNAMIC:
+        if parameters.level.upper() not in FILE_TYPES:
+            raise JobInputError(
+                "level",
+                f"{parameters.level!r} is no type; choose {DYNAMIC} or one of {', '.join(FILE_TYPES)}.",
+            )
+        return
+    if parameters.max_loss is not None and not 0 < parameters.max_loss < math.inf:
+        raise JobInputError("max_loss", "The most loss is a number above 0 (nats per token, e.g. 0.001).")
+    try:
+        read_budget(parameters.budget)
+    except ValueError as error:
+        raise JobInputError("budget", str(error)) from error
 
 
 def suggested_target(source: str, level: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from inference.errors import JobInputError
 from inference.jobs.parameters import JobParameters, engines
 from inference.models import ModelJob, Variant
+from inference.work.plan import DYNAMIC
 
 UNKNOWN = "–"
 
@@ -169,6 +170,9 @@ def asked(job: ModelJob) -> list[tuple[str, str]]:
     found = [("Engine", parameters.engine_kind), ("Source", job.source), ("Variant", job.target)]
     if parameters.level:
         found += [("Type", parameters.level), ("Made by", parameters.maker)]
+    if parameters.level == DYNAMIC:
+        loss = parameters.max_loss
+        found.append(("Budget", parameters.budget if loss is None else f"KL of {loss:g} nats per token"))
     found += [
         (str(field.description).capitalize(), f"{getattr(parameters.measures, name):,}")
         for name, field in type(parameters.measures).model_fields.items()

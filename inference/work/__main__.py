@@ -6,7 +6,7 @@ import sys
 from inference.work.engine import EngineClient, full_name
 from inference.work.make import make_variant
 from inference.work.messages import WorkError, say
-from inference.work.plan import JobPlan
+from inference.work.plan import DYNAMIC, JobPlan
 from inference.work.prompts import ChatTemplate
 from inference.work.quality import compare_answers, compare_tokens
 from inference.work.speed import compare_speed
@@ -30,17 +30,19 @@ def main() -> int:
 
 def compare(engine: EngineClient, plan: JobPlan) -> None:
     """Source against target: speed, tokens, answers."""
-    measures, source, target = plan.measures, plan.source, plan.target
+    measures, source, target, labelled = plan.measures, plan.source, plan.target, plan.labelled
+    if plan.level == DYNAMIC:  # the other half of the prompts chose its types
+        labelled = labelled[: len(labelled) // 2]
     for name in (source, target):
         engine.tag(name)
     if measures.n_pairs:
         compare_speed(engine, source, target, measures.n_pairs, measures.num_predict)
-    if measures.n_prompts and plan.labelled:
+    if measures.n_prompts and labelled:
         template = ChatTemplate(engine.file_of(source))
-        prompts = [template.render(each.prompt) for each in plan.labelled[: measures.n_prompts]]
+        prompts = [template.render(each.prompt) for each in labelled[: measures.n_prompts]]
         compare_tokens(engine, source, target, prompts, measures.n_tokens)
-    if measures.n_scored and plan.labelled:
-        compare_answers(engine, source, target, plan.labelled[: measures.n_scored])
+    if measures.n_scored and labelled:
+        compare_answers(engine, source, target, labelled[: measures.n_scored])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gguf import GGMLQuantizationType as Type
 
 from inference.gguf_tools.container import Header, read_header, tensor_bytes
-from inference.gguf_tools.mixes import FILE_TYPES, fitting, is_quantized
+from inference.gguf_tools.mixes import fitting, is_quantized
 from inference.gguf_tools.quantize import planned_bytes, planned_types, quantize_file
 from inference.quality.allocation import Choice, NoAllocationError, allocate
 from inference.quality.divergence import Top, kl
@@ -37,9 +37,10 @@ Losses = list[npt.NDArray[np.float64]]  # of each prompt, its positions
 
 @dataclass
 class Search:
-    """What was tried, for the record and the picture."""
+    """What was tried, for the record and the picture. One of the budgets is None."""
 
-    budget_bytes: int
+    budget_bytes: int | None
+    max_loss: float | None
     uniform: str
     n_probes: int = 0
     rounds: list[dict[str, Any]] = field(default_factory=list)
@@ -122,25 +123,39 @@ class Dynamic:
     def size(self, level: str, types: dict[str, Type]) -> int:
         return planned_bytes(self.header, planned_types(self.header, level, types))
 
-    def search(self, budget_bytes: int) -> Outcome:
-        """Raises NoAllocationError when not even the smallest uniform type fits."""
-        uniform = self._best_uniform(budget_bytes)
-        found = Search(budget_bytes, uniform)
+    def search(self, *, budget_bytes: int | None = None, max_loss: float | None = None) -> Outcome:
+        """With a budget of bytes the least loss that fits; with one of loss (mean KL, nats per token) the smallest file that
+        keeps to it. Raises NoAllocationError when no uniform type does."""
         self.n_expected = 1 + N_ROUNDS * (1 + 2 * len(self.groups)) + 2
-        types = self._all_types(uniform, {})
-        base = self.losses(uniform, types, "calibration")
+        if budget_bytes is not None:
+            uniform = self._best_uniform(budget_bytes)
+            base = self.losses(uniform, {}, "calibration")
+        else:
+            assert max_loss is not None
+            uniform, base = self._smallest_uniform(max_loss)
+        found = Search(budget_bytes, max_loss, uniform)
         clip = max(float(np.quantile(np.concatenate(base), CLIP_QUANTILE)), 1e-9)
+        types = self._all_types(uniform, {})
         best, best_loss = types, _clipped(base, clip)
         for _ in range(N_ROUNDS):
-            proposal = self._propose(uniform, best, best_loss, budget_bytes, clip, found)
+            proposal = self._propose(uniform, best, best_loss, clip, found)
             if proposal == best:
                 break
-            loss = _clipped(self.losses(uniform, proposal, "calibration"), clip)
-            found.rounds.append({"before": best_loss, "after": loss, "n_bytes": self.size(uniform, proposal)})
-            if loss >= best_loss:
+            losses = self.losses(uniform, proposal, "calibration")
+            loss, n_bytes = _clipped(losses, clip), self.size(uniform, proposal)
+            found.rounds.append({"before": best_loss, "after": loss, "n_bytes": n_bytes})
+            smaller = n_bytes < self.size(uniform, best)
+            if not (loss < best_loss if max_loss is None else smaller and _mean(losses) <= max_loss):
                 break
             best, best_loss = proposal, loss
         return self._judge(uniform, types, best, found)
+
+    def _smallest_uniform(self, max_loss: float) -> tuple[str, Losses]:
+        for name in sorted(UNIFORM, key=lambda name: self.size(name, {})):
+            losses = self.losses(name, {}, "calibration")
+            if _mean(losses) <= max_loss:
+                return name, losses
+        raise NoAllocationError(f"No type keeps to a loss of {max_loss:g}: {name} has {_mean(losses):.2g}.")
 
     def _best_uniform(self, budget_bytes: int) -> str:
         fit = [name for name in UNIFORM if self.size(name, {}) <= budget_bytes]
@@ -160,7 +175,6 @@ class Dynamic:
         level: str,
         types: dict[str, Type],
         loss: float,
-        budget_bytes: int,
         clip: float,
         found: Search,
     ) -> dict[str, Type]:
@@ -178,8 +192,11 @@ class Dynamic:
                 kinds = "/".join(sorted({moved[each].name for each in members}))
                 found.sensitivity.setdefault(group, {})[kinds] = change
             choices[group] = options
-        room = budget_bytes - self.size(level, types)
-        moves = allocate(choices, max_bytes=room)
+        if found.budget_bytes is not None:
+            moves = allocate(choices, max_bytes=found.budget_bytes - self.size(level, types))
+        else:
+            assert found.max_loss is not None
+            moves = allocate(choices, max_loss=max(found.max_loss - loss, 0.0))
         proposal = dict(types)
         for group, way in moves.items():
             for each in self.groups[group]:
@@ -196,7 +213,8 @@ class Dynamic:
         return sum(tensor_bytes(types[each], self.shapes[each]) for each in members)
 
     def _judge(self, level: str, uniform: dict[str, Type], best: dict[str, Type], found: Search) -> Outcome:
-        """On the test prompts; the uniform file wins a tie."""
+        """On the test prompts; the uniform file wins a tie. Where the loss is the budget, the smaller file has to keep to it
+        there too."""
         verdict: Difference | None = None
         wins = False
         if best != uniform:
@@ -204,11 +222,17 @@ class Dynamic:
             verdict = difference(
                 [each.mean() for each in before if len(each)], [each.mean() for each in after if len(each)]
             )
-            wins = verdict is not None and verdict.interval is not None and verdict.interval[1] < 0
+            if found.max_loss is not None:
+                wins = _mean(after) <= found.max_loss and self.size(level, best) < self.size(level, uniform)
+            else:
+                wins = verdict is not None and verdict.interval is not None and verdict.interval[1] < 0
         step("try types", self.n_expected, self.n_expected, "files")
         found.n_probes = self.n_probes
         if best == uniform:
-            why = f"no change of {level} promised less loss within the budget"
+            why = f"no change of {level} promised more within the budget"
+        elif found.max_loss is not None:
+            kept = "keeps" if wins else "does not keep"
+            why = f"smaller than {level}, and {kept} to the loss on prompts that the search did not see"
         elif wins:
             why = f"less loss than {level} on prompts that the search did not see"
         else:
@@ -228,18 +252,5 @@ def _clipped(losses: Losses, clip: float) -> float:
     return float(np.minimum(np.concatenate(losses), clip).mean())
 
 
-def budget_bytes(header: Header, budget: str) -> int:
-    """Of `q4_K_M` the size of that uniform file, of `1500MB` or `1.5GB` that size, of `40%` that share of the source.
-    Raises ValueError with a sentence."""
-    if budget.upper() in FILE_TYPES:
-        return planned_bytes(header, planned_types(header, budget))
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%|[KMG]i?B)", budget.strip(), re.IGNORECASE)
-    if found is None:
-        raise ValueError(
-            f"{budget!r} is no budget: give a type (q4_K_M), a size (1500MB, 1.5GiB) or a share (40%)."
-        )
-    number, unit = float(found[1]), found[2].upper()
-    if unit == "%":
-        return int(number / 100 * planned_bytes(header, {each.name: each.type for each in header.tensors}))
-    powers = {"K": 1, "M": 2, "G": 3}
-    return int(number * (1024 if "I" in unit else 1000) ** powers[unit[0]])
+def _mean(losses: Losses) -> float:
+    return float(np.concatenate(losses).mean())

@@ -12,9 +12,13 @@ from inference.gguf_tools.container import NotGgufError, read_header
 from inference.gguf_tools.metadata import read_metadata
 from inference.gguf_tools.mixes import ENGINE_TYPES, QuantizeError
 from inference.gguf_tools.quantize import planned_bytes, planned_types, quantize_file
+from inference.quality.allocation import NoAllocationError
+from inference.work.budget import read_budget
+from inference.work.dynamic import Dynamic, Outcome
 from inference.work.engine import EngineClient, Tag
 from inference.work.messages import WorkError, say, step
-from inference.work.plan import JobPlan
+from inference.work.plan import DYNAMIC, JobPlan
+from inference.work.prompts import ChatTemplate
 
 SPARE = 1.02  # of the planned size, for padding and manifests
 LLAMA_QUANTIZE = "llama-quantize"
@@ -29,12 +33,14 @@ def make_variant(engine: EngineClient, plan: JobPlan) -> None:
         raise WorkError(f"There is a model {plan.target} already. Delete it first, or choose another name.")
     file = engine.file_of(plan.source)
     maker = _maker(plan, file)
+    dynamic: dict[str, Any] | None = None
     if maker == "engine":
         _by_engine(engine, plan, source, file)
     else:
         assert file is not None
-        _by_file(engine, plan, file, maker)
+        dynamic = _by_file(engine, plan, file, maker)
     made = engine.tag(plan.target)
+    tensors = [(each["name"], each["type"]) for each in engine.show(plan.target).get("tensors") or []]
     say(
         "made",
         maker=maker,
@@ -44,9 +50,12 @@ def make_variant(engine: EngineClient, plan: JobPlan) -> None:
             "quantization": source.quantization,
         },
         variant={"digest": made.digest, "size_bytes": made.size_bytes, "quantization": made.quantization},
+        tensors=tensors,
         took_s=time.monotonic() - started,
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
+    if dynamic is not None:
+        say("dynamic", **dynamic)
 
 
 def _maker(plan: JobPlan, file: Path | None) -> str:
@@ -60,6 +69,8 @@ def _maker(plan: JobPlan, file: Path | None) -> str:
             f"The file of {plan.source} does not lie on this machine, so that only types which the engine makes itself "
             f"are possible: {', '.join(ENGINE_TYPES)}."
         )
+    if plan.level == DYNAMIC:
+        return "own"
     if wanted == "llama-quantize" and shutil.which(LLAMA_QUANTIZE) is None:
         raise WorkError("llama-quantize is not on the PATH of the worker.")
     return wanted
@@ -67,18 +78,25 @@ def _maker(plan: JobPlan, file: Path | None) -> str:
 
 def _by_engine(engine: EngineClient, plan: JobPlan, source: Tag, file: Path | None) -> None:
     if file is not None:
-        _look_for_room(plan, file, [file.parent])
+        _look_for_room(file, plan.level, [file.parent])
     for line in engine.create(plan.target, **{"from": plan.source}, quantize=plan.level):
         if line.get("total"):
             step("quantize", int(line.get("completed") or 0), int(line["total"]), "bytes")
 
 
-def _by_file(engine: EngineClient, plan: JobPlan, file: Path, maker: str) -> None:
-    _look_for_room(plan, file, [file.parent, plan.folder])
+def _by_file(engine: EngineClient, plan: JobPlan, file: Path, maker: str) -> dict[str, Any] | None:
+    """What a search of types came to, for level dynamic."""
     made = plan.folder / "variant.gguf"
+    level, types, record = plan.level, {}, None
     try:
+        if level == DYNAMIC:
+            outcome = _search(plan, file)
+            level, types, record = outcome.level, outcome.types, outcome.record
+        _look_for_room(file, level, [file.parent, plan.folder])
         if maker == "own":
-            quantize_file(file, made, plan.level, lambda done, total: step("quantize", done, total, "bytes"))
+            quantize_file(
+                file, made, level, lambda done, total: step("quantize", done, total, "bytes"), types=types
+            )
         else:
             _by_llama_quantize(file, made, plan.level)
         take_in(engine, plan, file, made)
@@ -88,6 +106,26 @@ def _by_file(engine: EngineClient, plan: JobPlan, file: Path, maker: str) -> Non
         raise WorkError(f"The file can't be written: {error.strerror or error}.") from error
     finally:
         made.unlink(missing_ok=True)
+    return record
+
+
+def _search(plan: JobPlan, file: Path) -> Outcome:
+    """On the second half of the prompts; the first is for the measures afterwards."""
+    template = ChatTemplate(file)
+    half = [template.render(each.prompt) for each in plan.labelled[len(plan.labelled) // 2 :]]
+    n = max(plan.measures.n_prompts, 1)
+    if len(half) < 8:
+        raise WorkError(
+            f"A search of types needs 16 labelled prompts or more; there are {len(plan.labelled)}."
+        )
+    calibration, test = half[0::2][:n], half[1::2][:n]
+    measures = plan.measures
+    try:
+        budget = read_budget(plan.budget).of(read_header(file)) if plan.max_loss is None else None
+        search = Dynamic(file, plan.folder, calibration, test, measures.n_tokens, measures.num_ctx)
+        return search.search(budget_bytes=budget, max_loss=plan.max_loss)
+    except (NoAllocationError, ValueError) as error:
+        raise WorkError(str(error)) from error
 
 
 def _by_llama_quantize(file: Path, made: Path, level: str) -> None:
@@ -157,11 +195,11 @@ def _number(value: str) -> Any:
     return value.strip('"')
 
 
-def _look_for_room(plan: JobPlan, file: Path, folders: list[Path]) -> None:
+def _look_for_room(file: Path, level: str, folders: list[Path]) -> None:
     """Before the work: a full disk is known beforehand. The file is written into each of the folders once."""
     header = read_header(file)
     try:
-        needed = int(planned_bytes(header, planned_types(header, plan.level)) * SPARE)
+        needed = int(planned_bytes(header, planned_types(header, level)) * SPARE)
     except QuantizeError as error:
         raise WorkError(str(error)) from error
     disks: dict[int, int] = {}

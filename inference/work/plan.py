@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from inference.quality.labelled import Labelled
 
+DYNAMIC = "dynamic"  # the level that chooses a type for each tensor
 Maker = Literal["auto", "engine", "own", "llama-quantize"]
 
 
@@ -37,6 +38,8 @@ class JobPlan(BaseModel):
     target: str
     level: str = ""
     maker: Maker = "auto"
+    budget: str = "q4_K_M"  # of level dynamic: a size (see dynamic.budget_bytes), unless there is a max_loss
+    max_loss: float | None = None
     folder: Path = Path("/nonexistent")  # empty, for what is being written; not needed to measure
     measures: Measures = Measures()
     labelled: tuple[Labelled, ...] = ()

@@ -23,7 +23,7 @@ from inference.sample_model.evaluate import FILE
 from inference.work import make
 from inference.work.engine import EngineClient
 from inference.work.messages import WorkError
-from inference.work.plan import JobPlan, Measures
+from inference.work.plan import Measures
 from monitoring.models import Event
 from tests.inference.serving import Server
 
@@ -163,13 +163,10 @@ def test_a_lost_lease_ends_the_job_and_its_folder_goes() -> None:
 
 def test_a_full_disk_is_known_before_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The work runs in a process of its own; the check itself is asked here."""
-    plan = JobPlan(
-        kind="quantize", engine_url="", engine_kind="embedded", source="a", target="b", level="q4_0"
-    )
     free = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=2**20))
     with pytest.raises(WorkError, match=r"has 1 MiB free, and 4 MiB are needed"):
-        make._look_for_room(plan, FILE, [tmp_path, tmp_path])
+        make._look_for_room(FILE, "q4_0", [tmp_path, tmp_path])
 
 
 def test_one_job_runs_at_a_time_and_the_next_waits(engine: Server) -> None:

@@ -13,9 +13,11 @@ class Command(JobCommand):
 Make a quantized variant of a model and measure it against its source: size, load time, speed, quality.
 
   manage.py quantize aicleaner-sample q4_K_M
+  manage.py quantize aicleaner-sample dynamic --budget 30%%
   manage.py quantize llama3.1:8b-instruct-fp16 iq4_xs --target llama3.1:small --n-scored 0 --json
 
-Types: {", ".join(FILE_TYPES)}. The source has to be F32, F16 or BF16. It is never changed.
+Types: dynamic (one for each tensor, by measured sensitivity), {", ".join(FILE_TYPES)}.
+The source has to be F32, F16 or BF16. It is never changed.
 
 {JobCommand.__doc__}"""
 
@@ -31,6 +33,18 @@ Types: {", ".join(FILE_TYPES)}. The source has to be F32, F16 or BF16. It is nev
             default="auto",
             help="who makes it: the engine's create, our own writer, llama-quantize (default: the engine where it can)",
         )
+        parser.add_argument(
+            "--budget",
+            default="q4_K_M",
+            metavar="SIZE",
+            help="of type dynamic: a type (as large as that), 1500MB, 40%% (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--max-loss",
+            type=float,
+            metavar="KL",
+            help="of type dynamic: the smallest file that keeps to it, instead",
+        )
         super().add_arguments(parser)
 
     def handle(self, *args: object, **options: Any) -> None:
@@ -41,4 +55,6 @@ Types: {", ".join(FILE_TYPES)}. The source has to be F32, F16 or BF16. It is nev
             options,
             level=options["level"],
             maker=options["maker"],
+            budget=options["budget"],
+            max_loss=options["max_loss"],
         )
