@@ -9,6 +9,7 @@ import uvicorn
 from inference.gateway.app import Gateway
 from inference.gateway.cache import Cache
 from inference.gateway.engines import Engine
+from inference.gateway.eviction import Rules
 from inference.gateway.protocol import BoundedProtocol
 
 
@@ -57,6 +58,11 @@ def main() -> None:
     )
     parser.add_argument("--cache-entries", type=int, default=100, metavar="N")
     parser.add_argument("--no-cache-compression", action="store_true")
+    parser.add_argument("--max-loaded", type=int, metavar="N", help="models that may be loaded at a time")
+    parser.add_argument("--unload-after", type=float, metavar="SECONDS", help="of being idle")
+    parser.add_argument(
+        "--relieve", action="store_true", help="unload idle models while the machine is short of memory"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
@@ -76,6 +82,7 @@ def main() -> None:
             compress=not arguments.no_cache_compression,
         ),
         max_queue=arguments.max_queue,
+        rules=Rules(arguments.max_loaded, arguments.unload_after, arguments.relieve),
     )
     BoundedProtocol.head_s, BoundedProtocol.body_idle_s = arguments.head, arguments.body_idle
     uvicorn.run(

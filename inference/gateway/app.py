@@ -18,7 +18,9 @@ from inference.gateway.asgi import Message, Receive, Scope, Send
 from inference.gateway.bodies import ClientGoneError, TooLargeError, Upload, read_body
 from inference.gateway.cache import Cache, Recording, key_of
 from inference.gateway.engines import Engine, Engines
+from inference.gateway.eviction import Rules
 from inference.gateway.headers import HOP_BY_HOP, MARK, is_local, outgoing
+from inference.gateway.memory import Memory
 from inference.gateway.meter import Meter, is_inference
 from inference.gateway.models import CHANGES, Models, full_name
 from inference.gateway.profile import (
@@ -53,11 +55,12 @@ class Gateway:
         silent_s: float,
         cache: Cache,
         max_queue: int,
+        rules: Rules,
     ) -> None:
         self._engine_list, self._valkey_url = engines, valkey_url
         self.max_body, self.local_only, self.silent_s = max_body, local_only, silent_s
         self.mark = os.urandom(8).hex()
-        self.cache, self.gate = cache, Gate(max_queue)
+        self.cache, self.gate, self.rules = cache, Gate(max_queue), rules
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,7 +95,10 @@ class Gateway:
         self.stats = Stats(asyncio.get_running_loop().time())
         self.records = Records(redis.asyncio.from_url(self._valkey_url, socket_timeout=5))
         self.profiles = Profiles(self._valkey_url, on_change=self.gate.recheck)
-        self.models = Models(self.engines, self.session, self.gate, lambda: self.profiles.active)
+        self.models = Models(self.engines, self.session)
+        self.memory = Memory(
+            self.engines, self.session, self.gate, self.profiles, self.records.client, self.rules
+        )
         await self.engines.probe()
         with suppress(RedisError, OSError):  # `run` says so and tries again
             await self.profiles.read_key()
@@ -100,6 +106,7 @@ class Gateway:
             self.engines.watch(),
             self.profiles.run(),
             self.models.run(),
+            self.memory.run(),
             self.records.run(self.stats, lambda: self.engines.current.as_dict()),
         ):
             self._tasks.add(asyncio.create_task(work))
@@ -193,7 +200,7 @@ class Gateway:
             meter.error = str(error)
             await send_error(send, meter, 400, meter.error)
             return
-        meter.profile = None if profile is NONE else profile.name
+        meter.profile = None if profile.name == NONE.name else profile.name
         fields = fill(profile, meter.path, values, one_thread=self.models.on_one_thread(meter.model))
         if fields:
             body = splice(body, values, fields)
@@ -201,7 +208,7 @@ class Gateway:
             if meter.path.startswith("/v1/"):
                 meter.ignored = ",".join(loading_options(fields))
         model = full_name(meter.model)
-        self.models.last_used[model] = time.monotonic()
+        self.memory.used(model, time.monotonic())
         engine = self.engines.current
         digest = self.models.digest(engine.url, model)
         if digest and self.cache.wants(profile, meter.path, values, found.get(b"cache-control", b"")):

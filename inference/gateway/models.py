@@ -1,15 +1,13 @@
-"""The models of the engine in use: digest and size by name, and the memory that the loaded ones take."""
+"""The models of the engine in use: digest and size by name."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 
 from inference.gateway.engines import Engines
-from inference.gateway.profile import Gate, Profile
 
 TAGS_EVERY_S, LOOK_EVERY_S = 10.0, 1.0
 TIMEOUT_S = 3.0
@@ -23,15 +21,8 @@ log = logging.getLogger("inference.gateway")
 class Models:
     """What `/api/tags` said last, for the engine it said it of."""
 
-    def __init__(
-        self,
-        engines: Engines,
-        session: aiohttp.ClientSession,
-        gate: Gate,
-        profile: Callable[[], Profile],
-    ) -> None:
-        self.engines, self.session, self.gate, self.profile = engines, session, gate, profile
-        self.last_used: dict[str, float] = {}  # monotonic instant of the last request, by full name
+    def __init__(self, engines: Engines, session: aiohttp.ClientSession) -> None:
+        self.engines, self.session = engines, session
         self._tags: dict[str, tuple[str, int]] = {}  # full name -> digest, bytes
         self._tags_of = ""
         self._asked = -TAGS_EVERY_S
@@ -51,7 +42,7 @@ class Models:
         self._tags, self._asked = {}, -TAGS_EVERY_S
 
     async def run(self) -> None:
-        """Ask for the models every TAGS_EVERY_S, and hold the loaded ones to the profile's memory limits."""
+        """Ask for the models every TAGS_EVERY_S."""
         while True:
             try:
                 await self.look(time.monotonic())
@@ -65,47 +56,19 @@ class Models:
     async def look(self, now: float) -> None:
         """Raises what aiohttp raises, and ValueError and the like for an answer that makes no sense."""
         engine = self.engines.current
-        if not engine.up:
-            return
-        if now - self._asked >= TAGS_EVERY_S or engine.url != self._tags_of:
+        if engine.up and (now - self._asked >= TAGS_EVERY_S or engine.url != self._tags_of):
             self._asked = now  # before the answer: a change meanwhile asks again
-            tags = (await self._get(f"{engine.url}/api/tags")).get("models") or []
+            tags = (await ask(self.session, f"{engine.url}/api/tags")).get("models") or []
             found = {full_name(each["name"]): (str(each["digest"]), int(each["size"])) for each in tags}
             if self._asked == now:
                 self._tags, self._tags_of = found, engine.url
-                self.last_used = {name: at for name, at in self.last_used.items() if name in found}
-        profile = self.profile()
-        if profile.memory_bytes is not None or profile.vram_bytes is not None:
-            loaded = (await self._get(f"{engine.url}/api/ps")).get("models") or []
-            name = self.too_much(loaded, profile)
-            if name is not None:
-                log.info("%s is unloaded: the loaded models exceed the limits of %s", name, profile.name)
-                body = {"model": name, "keep_alive": 0}
-                async with self.session.post(
-                    f"{engine.url}/api/generate", json=body, timeout=_timeout()
-                ) as answer:
-                    await answer.read()
 
-    def too_much(self, loaded: list[dict[str, Any]], profile: Profile) -> str | None:
-        """The least recently used idle model when the loaded ones together exceed a limit. One alone stays."""
-        size, vram = (sum(int(each.get(key) or 0) for each in loaded) for key in ("size", "size_vram"))
-        over_memory = profile.memory_bytes is not None and size > profile.memory_bytes
-        over_vram = profile.vram_bytes is not None and vram > profile.vram_bytes
-        if len(loaded) < 2 or not (over_memory or over_vram):
-            return None
-        busy = {full_name(name) for name in self.gate.running}
-        idle = [str(each["name"]) for each in loaded if full_name(each["name"]) not in busy]
-        return min(idle, key=lambda name: self.last_used.get(full_name(name), 0.0), default=None)
 
-    async def _get(self, url: str) -> dict[str, Any]:
-        async with self.session.get(url, timeout=_timeout()) as answer:
-            return dict(await answer.json(content_type=None))
+async def ask(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
+    async with session.get(url, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as answer:
+        return dict(await answer.json(content_type=None))
 
 
 def full_name(name: str) -> str:
     """`llava` is `llava:latest`."""
     return name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
-
-
-def _timeout() -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=TIMEOUT_S)

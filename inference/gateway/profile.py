@@ -69,6 +69,7 @@ class Profiles:
 
     def __init__(self, valkey_url: str, on_change: Callable[[], None]) -> None:
         self.client = redis.asyncio.from_url(valkey_url, socket_connect_timeout=5)
+        self.none = NONE  # what holds without a profile: the limits of config.yaml
         self.active = NONE
         self.by_name: dict[str, Profile] = {}
         self._on_change = on_change
@@ -79,7 +80,7 @@ class Profiles:
         if not name:
             return self.active
         if name == NONE.name:
-            return NONE
+            return self.none
         if name == self.active.name:
             return self.active
         try:
@@ -135,11 +136,13 @@ class Profiles:
         await pipeline.execute()
 
     def take(self, state: dict[str, Any]) -> None:
-        """Put `{"active": {...} or None, "profiles": [{...}]}` to use, whole or not at all (TypeError, KeyError)."""
-        active = NONE if state["active"] is None else Profile(**state["active"])
+        """Put `{"active": {...} or None, "profiles": [{...}], "none": {...}}` to use, whole or not at all (TypeError,
+        KeyError)."""
+        none = Profile(**state["none"]) if state.get("none") else NONE
+        active = none if state["active"] is None else Profile(**state["active"])
         by_name = {each["name"]: Profile(**each) for each in state["profiles"]}
         changed = active != self.active
-        self.active, self.by_name = active, by_name
+        self.active, self.by_name, self.none = active, by_name, none
         if changed:
             log.info("profile in use: %s", active.name)
         self._on_change()
