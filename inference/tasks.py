@@ -12,6 +12,8 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from inference import services
+from inference.catalogue import services as catalogue_services
+from inference.catalogue import tasks as catalogue_tasks  # noqa: F401 - Celery finds them here
 from inference.jobs import execution, selectors
 from inference.jobs import services as job_services
 from inference.models import JobState
@@ -36,6 +38,7 @@ def store_request_records() -> None:
 @shared_task
 def delete_old_request_records() -> None:
     services.delete_request_records(now=timezone.now(), keep_days=settings.REQUEST_RETENTION_DAYS)
+    catalogue_services.delete_old_events(now=timezone.now())
 
 
 @shared_task

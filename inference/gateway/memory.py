@@ -114,6 +114,7 @@ class Memory:
             news.append(_unloaded(eviction.model, at, eviction.reason, who="automatic", problem=problem))
         state = {
             "at": at,
+            "in_use": self.engines.current.url,
             "loaded": [self._as_json(each, now, at, busy, kept) for each in loaded.values()],
             "memory": _room(memory),
             "vram": _room(vram),

@@ -1,7 +1,20 @@
 """What the inference app stores, one noun per file."""
 
+from inference.models.event import ActionState, ModelAction, ModelEvent
 from inference.models.job import ENDED, JobKind, JobState, ModelJob
+from inference.models.pull import ModelPull
 from inference.models.request import InferenceRequest
 from inference.models.variant import Variant
 
-__all__ = ["ENDED", "InferenceRequest", "JobKind", "JobState", "ModelJob", "Variant"]
+__all__ = [
+    "ENDED",
+    "ActionState",
+    "InferenceRequest",
+    "JobKind",
+    "JobState",
+    "ModelAction",
+    "ModelEvent",
+    "ModelJob",
+    "ModelPull",
+    "Variant",
+]
