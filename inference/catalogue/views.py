@@ -37,7 +37,7 @@ def model_list(request: HttpRequest) -> HttpResponse:
 def _list_page(request: HttpRequest, pull_form: PullForm | None = None) -> HttpResponse:
     """`pull_form`: what came back with errors."""
     now = timezone.now()
-    form = FilterForm(request.GET)
+    form = FilterForm(request.GET, label_suffix="")
     asked = form.cleaned_data if form.is_valid() else {}
     states, memory = selectors.engine_states(), memory_state()
     every = selectors.entries(states, memory, now)

@@ -70,6 +70,7 @@ class Memory:
         self._loaded: dict[Key, Loaded] = {}
         self._leaving: dict[Key, float] = {}  # asked to go: not asked again before this instant
         self._local = {each.url: is_here(each.url) for each in engines.engines}
+        self._moved: set[Key] = set()  # used since the last look, by whichever way
         self._gone: set[Key] = set()  # whose marks are to be taken away
         self._failed = False
 
@@ -102,7 +103,8 @@ class Memory:
             [each for key, each in loaded.items() if self._leaving.get(key, now) <= now],
             self.last_used,
             now,
-            busy=busy,
+            busy=busy
+            | {key for key in loaded if self.last_used.get(key) == now},  # just loaded: too soon to go
             kept=kept,
             rules=self.rules,
             limits=limits,
@@ -140,6 +142,7 @@ class Memory:
         before = {key: each for key, each in self._loaded.items() if key[0] in told}
         gone, come = before.keys() - loaded.keys(), loaded.keys() - before.keys()
         news: list[dict[str, Any]] = []
+        self._moved = set()
         for key in gone:
             asked = self._leaving.pop(key, None) is not None
             reason = "" if asked else self._why_gone(before[key], before, [loaded[each] for each in come], at)
@@ -150,6 +153,8 @@ class Memory:
             # The end of an idle model's time stands still; a request moves it, whichever way it came.
             if key not in before or before[key].expires_at != each.expires_at:
                 self.last_used[key] = now
+                if key in before:
+                    self._moved.add(key)
         if gone or come:
             news.append({"what": "changed", "at": at})
         self._loaded = {**{k: v for k, v in self._loaded.items() if k[0] not in told}, **loaded}
@@ -168,10 +173,9 @@ class Memory:
 
     def _busy(self, loaded: dict[Key, Loaded], now: float) -> set[Key]:
         running = {full_name(name) for name in self.gate.running}
-        busy = {key for key in loaded if key[1] in running}
-        for key in busy:
-            self.last_used[key] = now
-        return busy | {key for key in loaded if self.last_used.get(key) == now}
+        busy = {key for key in loaded if key[1] in running} | self._moved
+        self.last_used |= dict.fromkeys(busy, now)
+        return busy
 
     async def _kept(self, at: float) -> set[Key]:
         if self._gone:
