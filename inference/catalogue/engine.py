@@ -14,7 +14,9 @@ from inference.work.engine import full_name
 ASK_WITHIN_S = 4.0  # a page waits for it
 ACT_WITHIN_S = 30.0
 LABELS = {"ollama": "Ollama", "embedded": "Embedded engine"}
-NO_REGISTRY = "The embedded engine has no registry behind it: it can't pull. Bring it a GGUF file through its create API, or use Ollama."
+NO_REGISTRY = (
+    "The embedded engine has no registry behind it: it can't pull. Give it a GGUF file by its create API."
+)
 
 
 @dataclass(frozen=True)

@@ -101,8 +101,9 @@ def choose(
     memory: Room | None,
     vram: Room | None,
 ) -> Eviction | None:
-    """`last_used` and `now` by one clock, in s. `kept`: a person keeps these; they go last, and never for being idle.
-    `memory`, `vram`: None where unknown, and then nothing goes for its sake."""
+    """`last_used` and `now` by one clock, in s; what was loaded or used this very moment has not had its turn yet.
+    `kept`: a person keeps these; they go last, and never for being idle. `memory`, `vram`: None where unknown, and then
+    nothing goes for its sake."""
     idle = sorted(
         (each for each in loaded if each.key not in busy),
         key=lambda each: (each.key in kept, last_used.get(each.key, now)),
@@ -115,7 +116,7 @@ def choose(
         return Eviction(
             first, f"idle for {minutes(idle_s)}, and unload_timeout_minutes is {rules.idle_s / 60:g}"
         )
-    if rules.max_loaded is not None and len(loaded) > rules.max_loaded:
+    if rules.max_loaded is not None and len(loaded) > rules.max_loaded and idle_s > 0:
         return Eviction(
             first, f"{len(loaded)} models were loaded, and model_cache_size is {rules.max_loaded}"
         )
@@ -123,7 +124,12 @@ def choose(
         for limit, what in ((limits.memory_bytes, "memory"), (limits.vram_bytes, "vram")):
             taken = sum(_bytes(each, what) for each in loaded)
             goes = next((each for each in idle if _bytes(each, what)), None)
-            if limit is not None and taken > limit and goes is not None:
+            if (
+                limit is not None
+                and taken > limit
+                and goes is not None
+                and last_used.get(goes.key, now) < now
+            ):
                 of = f"profile {limits.profile}" if limits.profile else CONFIG_KEYS[what]
                 words = (
                     f"the loaded models took {amount(taken)} of {WORDS[what]}, {of} allows {amount(limit)}"

@@ -7,6 +7,8 @@ import ipaddress
 import json
 import logging
 import time
+from collections import deque
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +16,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import psutil
 import redis.asyncio
+from redis.exceptions import RedisError
 
 from inference.gateway.engines import Engine, Engines
 from inference.gateway.eviction import Key, Limits, Loaded, Room, Rules, choose, read_loaded
@@ -72,6 +75,8 @@ class Memory:
         self._local = {each.url: is_here(each.url) for each in engines.engines}
         self._moved: set[Key] = set()  # used since the last look, by whichever way
         self._gone: set[Key] = set()  # whose marks are to be taken away
+        self._until: dict[str, float] = {}  # what people keep, as Valkey said last
+        self._untold: deque[dict[str, Any]] = deque(maxlen=MAX_NEWS)  # news that wait for Valkey
         self._failed = False
 
     def used(self, model: str, now: float) -> None:
@@ -103,8 +108,7 @@ class Memory:
             [each for key, each in loaded.items() if self._leaving.get(key, now) <= now],
             self.last_used,
             now,
-            busy=busy
-            | {key for key in loaded if self.last_used.get(key) == now},  # just loaded: too soon to go
+            busy=busy,
             kept=kept,
             rules=self.rules,
             limits=limits,
@@ -178,14 +182,15 @@ class Memory:
         return busy
 
     async def _kept(self, at: float) -> set[Key]:
-        if self._gone:
-            await self.client.hdel(KEPT_KEY, *(kept_field(*key) for key in self._gone))
-            self._gone = set()
-        if not self._loaded:
-            return set()
-        raw: Any = await self.client.hgetall(KEPT_KEY)
-        until = {field.decode(): float(value) for field, value in raw.items()}
-        return {key for key in self._loaded if until.get(kept_field(*key), 0.0) > at}
+        """While Valkey is away the last word holds."""
+        with suppress(RedisError, OSError):
+            if self._gone:
+                await self.client.hdel(KEPT_KEY, *(kept_field(*key) for key in self._gone))
+                self._gone = set()
+            if self._loaded:
+                raw: Any = await self.client.hgetall(KEPT_KEY)
+                self._until = {field.decode(): float(value) for field, value in raw.items()}
+        return {key for key in self._loaded if self._until.get(kept_field(*key), 0.0) > at}
 
     def _limits(self) -> Limits:
         profile = self.profiles.active
@@ -198,7 +203,10 @@ class Memory:
 
     async def _vram(self, at: float) -> tuple[Room | None, str]:
         """(all GPUs together, why it is unknown)."""
-        raw = await self.client.get(SAMPLE_KEY)
+        try:
+            raw = await self.client.get(SAMPLE_KEY)
+        except (RedisError, OSError):
+            return None, "Valkey, by which the collector tells of GPUs, is away"
         sample = json.loads(raw) if raw else {}
         if at - float(sample.get("at") or 0.0) > FRESH_S:
             return None, "the collector, which reads the GPUs, does not run"
@@ -240,11 +248,13 @@ class Memory:
         }
 
     async def _tell(self, state: dict[str, Any], news: list[dict[str, Any]]) -> None:
+        self._untold.extend(news)
         pipeline = self.client.pipeline(transaction=False)
         pipeline.set(STATE_KEY, json.dumps(state), ex=int(FRESH_S))
-        for each in news:
+        for each in self._untold:
             pipeline.xadd(NEWS_STREAM, {"n": json.dumps(each)}, maxlen=MAX_NEWS, approximate=False)
         await pipeline.execute()
+        self._untold.clear()
 
 
 def _unloaded(model: Loaded, at: float, reason: str, *, who: str, problem: str = "") -> dict[str, Any]:

@@ -12,6 +12,8 @@ PHONE: ViewportSize = {"width": 360, "height": 740}
 PAGES = (
     "/",
     "/history/",
+    "/models/",
+    "/models/log/",
     "/admin/",
     "/admin/inference/inferencerequest/",
     "/admin/monitoring/event/",

@@ -57,6 +57,15 @@ def test_beyond_the_number_of_models_the_least_recently_used_goes() -> None:
     assert goes(A, B, C, idle=IDLE, rules=rules, kept=["a", "b", "c"]) is not None
 
 
+def test_what_has_just_been_loaded_is_not_chosen_and_nothing_kept_goes_in_its_stead() -> None:
+    rules, idle = Rules(max_loaded=1), {"a": 50.0, "b": 0.0}
+    assert goes(A, B, idle=idle, rules=rules, kept=["a"]) is None
+    assert goes(A, B, idle=idle, limits=Limits(memory_bytes=1), kept=["a"]) is None
+    found = goes(A, B, idle={"a": 51.0, "b": 1.0}, rules=rules, kept=["a"])
+    assert found is not None
+    assert found[0] == "b"
+
+
 def test_above_a_limit_the_least_recently_used_that_takes_of_it_goes() -> None:
     on_gpu = model("b", memory=0, vram=GIB)
     limits = Limits(memory_bytes=GIB)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import pytest
 import redis
 import redis.asyncio
 
@@ -199,6 +200,29 @@ def test_what_is_known_of_gpus_is_the_collectors_word(
         assert state(own_store)["memory"]["total_bytes"] > 0
 
     play(engine, own_valkey, Rules(), story)
+
+
+def test_without_valkey_the_limits_hold_and_the_news_wait(
+    engine: Server, own_valkey: ValkeyServer, own_store: redis.Redis
+) -> None:
+    async def story(memory: Memory) -> None:
+        post(engine, {"model": A})
+        own_store.hset(KEPT_KEY, kept_field(engine.url, A), "inf")
+        await memory.look(1000.0, 5000.0)
+        post(engine, {"model": B})
+        valkey = memory.client
+        memory.client = redis.asyncio.from_url("redis://127.0.0.1:1")
+        with pytest.raises(redis.ConnectionError):  # the loop logs it and goes on
+            await memory.look(1001.0, 5001.0)
+        with pytest.raises(redis.ConnectionError):
+            await memory.look(1002.0, 5002.0)
+        assert loaded(engine) == {A}  # the one that is kept, as was known before
+        await memory.client.aclose()
+        memory.client = valkey
+        await memory.look(1003.0, 5003.0)
+
+    play(engine, own_valkey, Rules(max_loaded=1), story)
+    assert unloads(own_store) == [("automatic", B, "2 models were loaded, and model_cache_size is 1")]
 
 
 def test_which_engines_are_on_this_machine() -> None:
