@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.core.cache import cache
 from django.db.models import Count, Max, QuerySet, Sum
 
 from inference.catalogue.engine import EngineAddress, EngineApi, addresses
@@ -17,6 +18,7 @@ from inference.models.job import JobState
 from inference.work.engine import full_name
 
 USE_DAYS = 7
+USE_CACHE, USE_FRESH_S = "inference.use-of-models", 15  # every request of a week is read for it
 Key = tuple[str, str]  # kind of the engine, full name
 
 
@@ -161,14 +163,19 @@ def use_of(keys: Iterable[Key], now: datetime) -> dict[Key, Use]:
     since = now - timedelta(days=USE_DAYS)
     rows = InferenceRequest.objects.exclude(done_reason__in=("load", "unload")).order_by()
     found: dict[Key, Use] = dict.fromkeys(keys, Use())
-    recent = rows.filter(at__gte=since).values("engine_kind", "model")
-    counted = recent.annotate(
-        last=Max("at"),
-        n=Count("id"),
-        read=Sum("prompt_tokens"),
-        written=Sum("output_tokens"),
-        clients=Count("client", distinct=True),
-    )
+    counted = cache.get(USE_CACHE)
+    if counted is None:
+        recent = rows.filter(at__gte=since).values("engine_kind", "model")
+        counted = list(
+            recent.annotate(
+                last=Max("at"),
+                n=Count("id"),
+                read=Sum("prompt_tokens"),
+                written=Sum("output_tokens"),
+                clients=Count("client", distinct=True),
+            )
+        )
+        cache.set(USE_CACHE, counted, USE_FRESH_S)
     for row in counted:
         key = row["engine_kind"], full_name(row["model"])
         if key in found:

@@ -10,6 +10,7 @@ import pytest
 import redis
 from django.conf import settings as product
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
@@ -19,6 +20,7 @@ from benchmarks.parameters import Parameters
 from inference.catalogue import services
 from inference.catalogue.details import details_of
 from inference.catalogue.engine import EngineAddress, EngineApi
+from inference.catalogue.selectors import USE_CACHE
 from inference.errors import EngineProblemError, NotAllowedError
 from inference.gateway.memory import KEPT_KEY, NEWS_STREAM, kept_field
 from inference.jobs import services as job_services
@@ -31,6 +33,11 @@ from tests.product import wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engines", "valkey_url")]
 A, B, EMBED = "tiny-script:latest", "tiny-think:latest", "tiny-embed:latest"
+
+
+@pytest.fixture(autouse=True)
+def nothing_counted_before() -> None:
+    cache.delete(USE_CACHE)
 
 
 @pytest.fixture
