@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.cache import cache
-from django.db.models import Count, Max, QuerySet, Sum
+from django.db.models import Count, Max, Q, QuerySet, Sum
 
 from inference.catalogue.engine import EngineAddress, EngineApi, addresses
 from inference.catalogue.memory import MemoryState, Standing
@@ -17,7 +17,7 @@ from inference.models import InferenceRequest, ModelEvent, ModelPull
 from inference.models.job import JobState
 from inference.work.engine import full_name
 
-USE_DAYS = 7
+USE_DAYS, MOST_CLIENTS = 7, 10
 USE_CACHE, USE_FRESH_S = "inference.use-of-models", 15  # every request of a week is read for it
 Key = tuple[str, str]  # kind of the engine, full name
 
@@ -189,6 +189,28 @@ def use_of(keys: Iterable[Key], now: datetime) -> dict[Key, Use]:
             if key in found and found[key].n_requests == 0:
                 found[key] = Use(max(filter(None, (found[key].last_at, old["last"]))))
     return found
+
+
+def clients_of(key: Key, now: datetime) -> list[dict[str, Any]]:
+    """Who used the model within USE_DAYS, the busiest first: client, n, read, written, n_failed, last."""
+    kind, name = key
+    rows = InferenceRequest.objects.filter(
+        model__in=(name, name.removesuffix(":latest")),
+        engine_kind=kind,
+        at__gte=now - timedelta(days=USE_DAYS),
+    ).exclude(done_reason__in=("load", "unload"))
+    counted = (
+        rows.order_by()
+        .values("client")
+        .annotate(
+            n=Count("id"),
+            read=Sum("prompt_tokens"),
+            written=Sum("output_tokens"),
+            n_failed=Count("id", filter=~Q(error="")),
+            last=Max("at"),
+        )
+    )
+    return [dict(row) for row in counted.order_by("-n", "client")[:MOST_CLIENTS]]
 
 
 def _with(use: Use, row: Mapping[str, Any]) -> Use:

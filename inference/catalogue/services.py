@@ -1,6 +1,7 @@
 """What is done with models. Each action writes its line of the event log, whatever becomes of it."""
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ LOST_AFTER = timedelta(seconds=LOAD_WITHIN_S + 60)
 KEEP_EVENTS = timedelta(days=365)
 BATCH = 200
 FOR_EVER = float("inf")
+log = logging.getLogger(__name__)
 DONE_WORDS = {
     ModelAction.PULL: "pulled",
     ModelAction.COPY: "copied",
@@ -216,18 +218,27 @@ def store_gateway_news(client: "Redis") -> int:
     while batch := _batch(client):
         with transaction.atomic():
             for news_id, news in batch:
-                if news.get("what") == "unload":
-                    _store_unload(news_id, news)
-                else:
-                    events.tell("models", 0)
+                _store(news_id, news)
         client.xdel(NEWS_STREAM, *(news_id for news_id, _ in batch))
         n_read += len(batch)
     return n_read
 
 
-def _batch(client: "Redis") -> list[tuple[str, dict[str, Any]]]:
+def _batch(client: "Redis") -> list[tuple[str, bytes]]:
     answer: Any = client.xrange(NEWS_STREAM, count=BATCH)
-    return [(entry.decode(), json.loads(fields.get(b"n", b"{}"))) for entry, fields in answer]
+    return [(entry.decode(), fields.get(b"n", b"")) for entry, fields in answer]
+
+
+def _store(news_id: str, raw: bytes) -> None:
+    """What is no news of ours is logged and let go, lest it hold up all others."""
+    try:
+        news = json.loads(raw)
+        if news["what"] == "unload":
+            _store_unload(news_id, news)
+        else:
+            events.tell("models", 0)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        log.exception("an entry of %s is no news of models", NEWS_STREAM)
 
 
 def _store_unload(news_id: str, news: dict[str, Any]) -> None:

@@ -99,6 +99,7 @@ def _model_page(request: HttpRequest, kind: str, name: str, **forms: Any) -> Htt
         "entry": entry,
         "details": details,
         "problem": problem,
+        "clients": selectors.clients_of((kind, name), now),
         "events": selectors.events_of((kind, name))[:LOG_LINES],
         "copy_form": CopyForm(initial=given),
         "keep_form": KeepForm(initial={**given, "keep": "2h"}),

@@ -87,7 +87,11 @@ class Memory:
             try:
                 await self.look(time.monotonic(), time.time())
                 self._failed = False
-            except Exception:  # Valkey away, an engine that makes no sense: it is tried again
+            except (RedisError, OSError) as error:
+                if not self._failed:
+                    log.warning("Valkey is away (%s): news of the models wait here", error)
+                self._failed = True
+            except Exception:  # this task must outlive whatever comes: nothing else holds the limits
                 if not self._failed:
                     log.exception("looking after the loaded models failed; it is tried again")
                 self._failed = True

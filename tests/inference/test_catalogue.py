@@ -189,6 +189,19 @@ def test_use_is_what_the_gateway_saw_of_it(person: Client) -> None:
     assert use[EMBED].last_at is None
 
 
+def test_the_page_of_a_model_names_its_clients(person: Client) -> None:
+    now = timezone.now()
+    for client, error in (("ha", ""), ("ha", "broke"), ("cli", "")):
+        request_of("tiny-script", now, client=client, error=error)
+    request_of("tiny-script", now - timedelta(days=8), client="old")
+    request_of("tiny-script", now, client="other-engine", engine_kind="ollama")
+    clients = person.get(f"/models/embedded/{A}/").context["clients"]
+    assert [(each["client"], each["n"], each["n_failed"], each["read"]) for each in clients] == [
+        ("ha", 2, 1, 20),
+        ("cli", 1, 0, 10),
+    ]
+
+
 def test_more_models_and_requests_cost_no_more_queries(
     person: Client, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
@@ -433,7 +446,9 @@ def test_what_the_gateway_unloaded_is_in_the_log_once_with_its_reason(
         valkey.xadd(
             NEWS_STREAM, {"n": json.dumps({**news, "who": "engine", "reason": "its keep-alive was over"})}
         )
-        assert services.store_gateway_news(valkey) == 3
+        for raw in ("no json", "[]", "{}", json.dumps({**news, "at": 1e99, "reason": ""})):
+            valkey.xadd(NEWS_STREAM, {"n": raw})  # holds up nothing
+        assert services.store_gateway_news(valkey) == 7
         assert valkey.xlen(NEWS_STREAM) == 0
         valkey.delete(NEWS_STREAM)  # with it the ids begin anew
         valkey.xadd(NEWS_STREAM, first, id=entry)  # a worker that was killed before it could remove it
