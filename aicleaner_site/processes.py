@@ -59,7 +59,7 @@ def gateway_command() -> list[str]:
     engines = [
         word for engine in settings.ENGINES for word in ("--engine", f"{engine['kind']}={engine['url']}")
     ]
-    caching = settings.CONFIG.caching
+    caching, resources = settings.CONFIG.caching, settings.CONFIG.resource_management
     return [
         *(sys.executable, "-m", "inference.gateway"),
         *("--host", settings.GATEWAY_HOST, "--port", str(settings.GATEWAY_PORT)),
@@ -74,6 +74,9 @@ def gateway_command() -> list[str]:
         *(() if caching.inference_cache_enabled else ("--no-cache",)),
         *(() if caching.cache_compression else ("--no-cache-compression",)),
         *(("--keep-prompts", str(settings.KEEP_PROMPT_BYTES)) if settings.KEEP_PROMPT_BYTES else ()),
+        *("--max-loaded", str(resources.model_cache_size)),
+        *("--unload-after", f"{resources.unload_timeout_minutes * 60:g}"),
+        *(("--relieve",) if resources.auto_cleanup else ()),
     ]
 
 

@@ -230,6 +230,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
+    "follow models": {
+        "task": "inference.tasks.model_follow_gateway",
+        "schedule": 2.0,
+        "options": {"expires": 2},
+    },
     "delete old request records": {"task": "inference.tasks.delete_old_request_records", "schedule": 3600.0},
     "delete old prompts": {
         "task": "inference.tasks.delete_old_prompts",

@@ -9,6 +9,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import QuerySet
 
 from benchmarks.models import Measurement, Run, State
+from inference.work.engine import full_name
 
 
 def find_runs(*, state: str = "", kind: str = "", model: str = "") -> QuerySet[Run]:
@@ -35,6 +36,15 @@ def is_waiting(host: str) -> bool:
         Run.objects.filter(host=host, state__in=(State.QUEUED, State.RUNNING)).values_list("state", flat=True)
     )
     return states == {State.QUEUED}
+
+
+def use_of_model(kind: str, name: str) -> str:
+    """A sentence when an open run measures this model of this kind of engine, "" else; through the gateway it may be any."""
+    for run in Run.objects.filter(state__in=(State.QUEUED, State.RUNNING)):
+        models = {full_name(each) for each in run.parameters.get("models") or ()}
+        if run.parameters.get("engine") in (kind, "gateway") and name in models:
+            return f"Benchmark {run.pk} of {name} is {run.state}."
+    return ""
 
 
 def may_change(user: User | AnonymousUser, run: Run) -> bool:

@@ -1,7 +1,8 @@
 """InferenceError
 ├── JobInputError    a job's input is wrong; `field` says where
 ├── BusyError        another job is running on this host
-└── NotAllowedError  the job's state does not allow it
+├── NotAllowedError  the job's state does not allow it
+└── EngineProblemError  an engine does not answer, or says no
 """
 
 
@@ -20,4 +21,8 @@ class BusyError(InferenceError):
 
 
 class NotAllowedError(InferenceError):
+    pass
+
+
+class EngineProblemError(InferenceError):
     pass

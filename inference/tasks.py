@@ -13,6 +13,8 @@ from kombu.exceptions import OperationalError
 
 from inference import services
 from inference.aliases import selectors as aliases
+from inference.catalogue import services as catalogue_services
+from inference.catalogue import tasks as catalogue_tasks  # noqa: F401 - Celery finds them here
 from inference.gateway.pushed import ALIASES
 from inference.jobs import execution, selectors
 from inference.jobs import services as job_services
@@ -39,6 +41,7 @@ def store_request_records() -> None:
 @shared_task
 def delete_old_request_records() -> None:
     services.delete_request_records(now=timezone.now(), keep_days=settings.REQUEST_RETENTION_DAYS)
+    catalogue_services.delete_old_events(now=timezone.now())
 
 
 @shared_task

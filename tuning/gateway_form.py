@@ -52,6 +52,12 @@ def gateway_form(name: str, values: Values, machine: Machine) -> dict[str, Any]:
     }
 
 
+def limits_form(values: Values, machine: Machine) -> dict[str, Any]:
+    """The same without a profile: only the limits of `values`, none of the options."""
+    form = gateway_form("none", values, machine)
+    return {name: form[name] for name in ("name", "max_threads", "memory_bytes", "vram_bytes")}
+
+
 def thread_cap(cpu_percent: float | None, threads: int) -> int | None:
     """So many threads use no more than the share of the machine; one at least."""
     return None if cpu_percent is None else max(int(threads * cpu_percent / 100), 1)

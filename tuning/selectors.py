@@ -9,7 +9,7 @@ import redis
 from django.conf import settings
 
 from tuning.fields import FIELDS, Values
-from tuning.gateway_form import Machine, gateway_form
+from tuning.gateway_form import Machine, gateway_form, limits_form
 from tuning.hardware import Gpu, Hardware
 from tuning.inheritance import Effective, InheritanceError, check_tree, effective, lineage
 from tuning.models import Activation, Profile
@@ -144,4 +144,4 @@ def gateway_state() -> dict[str, Any]:
         values = {name: current.values.get(name, default) for name, default in all_defaults().items()}
         active = gateway_form(current.profile_name, values, machine)
     profiles = [gateway_form(name, each.values, machine) for name, each in resolve_all().items()]
-    return {"active": active, "profiles": profiles}
+    return {"active": active, "profiles": profiles, "none": limits_form(all_defaults(), machine)}

@@ -47,7 +47,7 @@ class Call:
 
     model: Model
     options: dict[str, Any]
-    keep_alive_s: float
+    keep_alive_s: float | None  # None: as it was
     schema: dict[str, Any] | None = None
     truncate: bool = True
     shift: bool = True

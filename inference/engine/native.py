@@ -90,10 +90,9 @@ def read_think(value: Any, model: Model, name: str) -> bool | str | None:
 
 def common(request: web.Request, body: dict[str, Any], model: Model) -> dict[str, Any]:
     """Fields that generate and chat share, checked in the order in which Ollama checks them."""
-    keep = keep_alive_s(body.get("keep_alive"), request.app[ENGINE].scheduler.keep_alive_s)
     return {
         "model": model,
-        "keep_alive_s": keep,
+        "keep_alive_s": keep_alive_s(body.get("keep_alive")),
         "truncate": body.get("truncate", True),
         "shift": body.get("shift", True),
         "logprobs": body.get("logprobs", False),
@@ -119,10 +118,15 @@ def durations(call: Call, finish: Finish) -> dict[str, int]:
 async def generate(request: web.Request) -> web.StreamResponse:
     started = time.monotonic()
     body = await read_json(request, "GenerateRequest", requests.GENERATE)
-    keep_alive_s(body.get("keep_alive"), 0)
+    keep = keep_alive_s(body.get("keep_alive"))
     check_think(body.get("think"))
     model = find_model(request, body)
     name, prompt = body["model"], body.get("prompt", "")
+    if (
+        not prompt and keep == 0
+    ):  # before it asks what the model can do: embedding models are unloaded by it as well
+        await request.app[ENGINE].scheduler.unload(model)
+        return only_loading({"model": name, "response": ""}, "unload")
     if "completion" not in model.metadata.capabilities:
         raise EngineError(400, f'"{name}" does not support generate')
     if body.get("suffix"):
@@ -172,7 +176,7 @@ async def generate(request: web.Request) -> web.StreamResponse:
 async def chat(request: web.Request) -> web.StreamResponse:
     started = time.monotonic()
     body = await read_json(request, "ChatRequest", requests.CHAT)
-    keep_alive_s(body.get("keep_alive"), 0)
+    keep_alive_s(body.get("keep_alive"))
     check_think(body.get("think"))
     if not body.get("model"):
         raise EngineError(400, "model is required")
@@ -217,6 +221,10 @@ async def load_or_unload(request: web.Request, call: Call, fields: dict[str, Any
         await engine.scheduler.unload(call.model)
     else:
         await engine.load(call)
+    return only_loading(fields, reason)
+
+
+def only_loading(fields: dict[str, Any], reason: str) -> web.Response:
     head = {"model": fields.pop("model"), "created_at": now_text()}
     return web.json_response({**head, **fields, "done": True, "done_reason": reason})
 
@@ -338,7 +346,7 @@ def embed_call(request: web.Request, body: dict[str, Any], model: Model, started
     return Call(
         model,
         check_options(body.get("options", {})),
-        keep_alive_s(body.get("keep_alive"), request.app[ENGINE].scheduler.keep_alive_s),
+        keep_alive_s(body.get("keep_alive")),
         truncate=body.get("truncate", True),
         started=started,
     )

@@ -66,8 +66,7 @@ def read_call(request: web.Request, body: dict[str, Any]) -> tuple[Model, dict[s
     model = find_model(request, body)
     if "completion" not in model.metadata.capabilities:
         raise EngineError(400, f'"{body["model"]}" does not support chat')
-    keep = request.app[ENGINE].scheduler.keep_alive_s
-    return model, {"model": model, "options": read_options(body), "keep_alive_s": keep}
+    return model, {"model": model, "options": read_options(body), "keep_alive_s": None}
 
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:

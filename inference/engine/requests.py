@@ -203,10 +203,11 @@ def go_duration(text: str) -> float:
     return sign * sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
-def keep_alive_s(value: Any, default: float) -> float:
-    """Seconds that a model stays after the answer: number = seconds, string = Go duration, negative = for ever."""
+def keep_alive_s(value: Any) -> float | None:
+    """Seconds that a model stays after the answer: number = seconds, string = Go duration, negative = for ever; None: as
+    it was."""
     if value is None:
-        return default
+        return None
     if isinstance(value, str):
         seconds = go_duration(value)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -94,11 +94,12 @@ class Scheduler:
 
     @asynccontextmanager
     async def use(
-        self, model: Model, options: dict[str, Any], keep_alive_s: float, *, shift: bool = True
+        self, model: Model, options: dict[str, Any], keep_alive_s: float | None, *, shift: bool = True
     ) -> AsyncIterator[Loaded]:
         """The loaded model for the time of one request. Raises EngineError 503 when too many wait for a load."""
         loaded = await self._get(model, self._settings(model, options, shift=shift))
-        loaded.keep_alive_s = keep_alive_s
+        if keep_alive_s is not None:  # a request that names none leaves it, as with Ollama
+            loaded.keep_alive_s = keep_alive_s
         try:
             yield loaded
         finally:
@@ -217,7 +218,7 @@ class Scheduler:
             await process.wait()
             raise EngineError(500, f"unable to load model: {answer['error']}")
         log.info("%s loaded (pid %s, num_ctx %s)", model.name, process.pid, settings["num_ctx"])
-        return Loaded(model, settings, process, answer["url"])
+        return Loaded(model, settings, process, answer["url"], keep_alive_s=self.keep_alive_s)
 
     async def _release(self, loaded: Loaded) -> None:
         loaded.last_used = time.monotonic()

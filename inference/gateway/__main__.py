@@ -9,6 +9,7 @@ import uvicorn
 from inference.gateway.app import Gateway
 from inference.gateway.cache import Cache
 from inference.gateway.engines import Engine
+from inference.gateway.eviction import Rules
 from inference.gateway.protocol import BoundedProtocol
 
 
@@ -60,6 +61,11 @@ def main() -> None:
     parser.add_argument(
         "--keep-prompts", type=int, default=0, metavar="BYTES", help="of each prompt, in its record; 0: none"
     )
+    parser.add_argument("--max-loaded", type=int, metavar="N", help="models that may be loaded at a time")
+    parser.add_argument("--unload-after", type=float, metavar="SECONDS", help="of being idle")
+    parser.add_argument(
+        "--relieve", action="store_true", help="unload idle models while the machine is short of memory"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
@@ -80,6 +86,7 @@ def main() -> None:
         ),
         max_queue=arguments.max_queue,
         keep_prompt=arguments.keep_prompts,
+        rules=Rules(arguments.max_loaded, arguments.unload_after, arguments.relieve),
     )
     BoundedProtocol.head_s, BoundedProtocol.body_idle_s = arguments.head, arguments.body_idle
     uvicorn.run(

@@ -19,8 +19,10 @@ from inference.gateway.asgi import Message, Receive, Scope, Send
 from inference.gateway.bodies import ClientGoneError, TooLargeError, Upload, read_body
 from inference.gateway.cache import Cache, Recording, key_of
 from inference.gateway.engines import Engine, Engines
+from inference.gateway.eviction import Rules
 from inference.gateway.headers import HOP_BY_HOP, MARK, is_local, outgoing
 from inference.gateway.loads import Loads, kept_tokens, load_options
+from inference.gateway.memory import Memory
 from inference.gateway.meter import Meter, is_inference
 from inference.gateway.models import CHANGES, Models, full_name
 from inference.gateway.profile import (
@@ -57,12 +59,13 @@ class Gateway:
         silent_s: float,
         cache: Cache,
         max_queue: int,
+        rules: Rules,
         keep_prompt: int = 0,
     ) -> None:
         self._engine_list, self._valkey_url = engines, valkey_url
         self.max_body, self.local_only, self.silent_s = max_body, local_only, silent_s
         self.mark = os.urandom(8).hex()
-        self.cache, self.gate, self.loads = cache, Gate(max_queue), Loads()
+        self.cache, self.gate, self.loads, self.rules = cache, Gate(max_queue), Loads(), rules
         self.keep_prompt = keep_prompt
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -99,7 +102,10 @@ class Gateway:
         self.records = Records(redis.asyncio.from_url(self._valkey_url, socket_timeout=5))
         self.profiles = Profiles(self._valkey_url, on_change=self.gate.recheck)
         self.aliases = Aliases(self._valkey_url)
-        self.models = Models(self.engines, self.session, self.gate, self.loads, lambda: self.profiles.active)
+        self.models = Models(self.engines, self.session, self.loads, self.gate)
+        self.memory = Memory(
+            self.engines, self.session, self.gate, self.profiles, self.records.client, self.rules
+        )
         await self.engines.probe()
         for pushed in (self.profiles, self.aliases):
             with suppress(RedisError, OSError):  # `run` says so and tries again
@@ -109,6 +115,7 @@ class Gateway:
             self.profiles.run(),
             self.aliases.run(),
             self.models.run(),
+            self.memory.run(),
             self.records.run(self.stats, lambda: self.engines.current.as_dict()),
         ):
             self._tasks.add(asyncio.create_task(work))
@@ -213,7 +220,7 @@ class Gateway:
             meter.error = str(error)
             await send_error(send, meter, 400, meter.error)
             return
-        meter.profile = None if profile is NONE else profile.name
+        meter.profile = None if profile.name == NONE.name else profile.name
         fields = fill(profile, meter.path, values, one_thread=self.models.on_one_thread(meter.model))
         if fields:
             body = splice(body, values, fields)
@@ -224,7 +231,7 @@ class Gateway:
         if self.keep_prompt and self.records.takes_prompts:
             meter.prompt, meter.prompt_shortened = prompt_text(values, self.keep_prompt)
         model = full_name(meter.model)
-        self.models.last_used[model] = time.monotonic()
+        self.memory.used(model, time.monotonic())
         digest = self.models.digest(engine.url, model)
         if digest and self.cache.wants(profile, meter.path, values, found.get(b"cache-control", b"")):
             key = key_of(meter.path, engine.url, digest, values)

@@ -63,6 +63,7 @@ class Profiles(Pushed):
 
     def __init__(self, valkey_url: str, on_change: Callable[[], None]) -> None:
         super().__init__(valkey_url, PROFILES)
+        self.none = NONE  # what holds without a profile: the limits of config.yaml
         self.active = NONE
         self.by_name: dict[str, Profile] = {}
         self._on_change = on_change
@@ -72,7 +73,7 @@ class Profiles(Pushed):
         if not name:
             return self.active
         if name == NONE.name:
-            return NONE
+            return self.none
         if name == self.active.name:
             return self.active
         try:
@@ -84,11 +85,13 @@ class Profiles(Pushed):
             ) from None
 
     def take(self, state: dict[str, Any]) -> None:
-        """Put `{"active": {...} or None, "profiles": [{...}]}` to use, whole or not at all (TypeError, KeyError)."""
-        active = NONE if state["active"] is None else Profile(**state["active"])
+        """Put `{"active": {...} or None, "profiles": [{...}], "none": {...}}` to use, whole or not at all (TypeError,
+        KeyError)."""
+        none = Profile(**state["none"]) if state.get("none") else NONE
+        active = none if state["active"] is None else Profile(**state["active"])
         by_name = {each["name"]: Profile(**each) for each in state["profiles"]}
         changed = active != self.active
-        self.active, self.by_name = active, by_name
+        self.active, self.by_name, self.none = active, by_name, none
         if changed:
             log.info("profile in use: %s", active.name)
         self._on_change()

@@ -1,17 +1,23 @@
 """What the inference app stores, one noun per file."""
 
 from inference.models.alias import AliasChange
+from inference.models.event import ActionState, ModelAction, ModelEvent
 from inference.models.job import ENDED, JobKind, JobState, ModelJob
+from inference.models.pull import ModelPull
 from inference.models.request import InferenceRequest, KeptPrompt
 from inference.models.variant import Variant
 
 __all__ = [
     "ENDED",
+    "ActionState",
     "AliasChange",
     "InferenceRequest",
     "JobKind",
     "JobState",
     "KeptPrompt",
+    "ModelAction",
+    "ModelEvent",
     "ModelJob",
+    "ModelPull",
     "Variant",
 ]

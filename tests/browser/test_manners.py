@@ -14,6 +14,8 @@ PAGES = (
     "/history/",
     "/requests/",
     "/requests/figures/",
+    "/models/",
+    "/models/log/",
     "/admin/",
     "/admin/inference/inferencerequest/",
     "/admin/monitoring/event/",

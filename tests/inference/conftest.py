@@ -3,14 +3,21 @@
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+from django.contrib.auth.models import User
+from django.core.cache import cache
+from django.test import Client
 
 from aicleaner_site.valkey import ValkeyServer
+from inference.catalogue.engine import EngineAddress, EngineApi
+from inference.catalogue.selectors import USE_CACHE
 from inference.sample_model.evaluate import FILE as SAMPLE
 from tests.inference import chain_model
 from tests.inference.serving import Server
+from tests.inference.stand_in import StandIn, stand_in
 
 SCRIPT = [
     word.encode()
@@ -75,3 +82,44 @@ def own_valkey() -> Iterator[ValkeyServer]:
 def own_store(own_valkey: ValkeyServer) -> Iterator[redis.Redis]:
     with redis.from_url(own_valkey.url) as client:
         yield client
+
+
+@pytest.fixture
+def nothing_counted_before() -> None:
+    cache.delete(USE_CACHE)
+
+
+@pytest.fixture
+def embedded(engine: Server) -> EngineAddress:
+    return EngineAddress("embedded", engine.url)
+
+
+@pytest.fixture
+def engines(embedded: EngineAddress, settings: Any) -> None:
+    settings.ENGINES = [
+        {"kind": "ollama", "url": "http://127.0.0.1:1"},
+        {"kind": "embedded", "url": embedded.url},
+    ]
+    with EngineApi(embedded) as api:
+        for each in api.loaded():
+            api.unload(each["name"])
+
+
+@pytest.fixture
+def ollama(engine: Server, settings: Any) -> Iterator[StandIn]:
+    with stand_in() as server:
+        settings.ENGINES = [{"kind": "ollama", "url": server.url}, {"kind": "embedded", "url": engine.url}]
+        yield server
+
+
+@pytest.fixture
+def person(client: Client) -> Client:
+    client.force_login(User.objects.create(username="anna"))
+    return client
+
+
+@pytest.fixture
+def staff() -> Client:
+    client = Client()
+    client.force_login(User.objects.create(username="boss", is_staff=True))
+    return client

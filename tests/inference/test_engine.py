@@ -236,6 +236,21 @@ def test_keep_alive_unloads_in_time_and_at_once(engine: Server) -> None:
     assert "tiny-script:latest" not in loaded(engine)
 
 
+def test_a_keep_alive_holds_until_a_request_names_another(engine: Server) -> None:
+    post(engine, "/api/generate", {"model": "tiny-script", "keep_alive": -1})
+    post(engine, "/api/generate", {"model": "tiny-script", "prompt": "hi", "stream": False})
+    assert loaded(engine)["tiny-script:latest"]["expires_at"].startswith("2318")
+    post(engine, "/api/generate", {"model": "tiny-script", "keep_alive": "1m"})
+    assert not loaded(engine)["tiny-script:latest"]["expires_at"].startswith("2318")
+
+
+def test_an_embedding_model_is_unloaded_as_any_other(engine: Server) -> None:
+    post(engine, "/api/embed", {"model": "tiny-embed", "input": "a"})
+    assert "tiny-embed:latest" in loaded(engine)
+    post(engine, "/api/generate", {"model": "tiny-embed", "keep_alive": 0})
+    assert "tiny-embed:latest" not in loaded(engine)
+
+
 def test_a_foreign_host_or_origin_is_refused(engine: Server) -> None:
     for headers in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}):
         assert call(engine.url, "GET", "/api/tags", headers, None).status == 403

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from aicleaner_site.valkey import ValkeyServer
 from inference.engine.scheduler import SMALL_MODEL_BYTES
-from inference.gateway.loads import Loads
-from inference.gateway.models import ONE_THREAD_BYTES, Models, full_name
+from inference.gateway.models import ONE_THREAD_BYTES, full_name
 from inference.gateway.profile import (
     NONE,
     Gate,
@@ -200,33 +199,6 @@ def test_a_gate_loses_no_place_whatever_happens(steps: list[tuple[str, int]]) ->
             assert not waited
 
     asyncio.run(play())
-
-
-# --- memory -----------------------------------------------------------------------------------------------
-
-
-def loaded(**sizes: tuple[int, int]) -> list[dict[str, Any]]:
-    return [
-        {"name": f"{name}:latest", "size": size, "size_vram": vram} for name, (size, vram) in sizes.items()
-    ]
-
-
-def test_which_model_goes_when_the_loaded_ones_take_too_much() -> None:
-    gate = Gate(1)
-    nobody: Any = None  # no engine is asked here
-    models = Models(nobody, nobody, gate, Loads(), lambda: NONE)
-    models.last_used = {"a:latest": 3.0, "b:latest": 1.0, "c:latest": 2.0}
-    three = loaded(a=(10, 0), b=(10, 10), c=(10, 10))
-    tight = Profile("p", memory_bytes=25)
-    assert models.too_much(three, tight) == "b:latest"
-    assert models.too_much(three, Profile("p", memory_bytes=30, vram_bytes=20)) is None
-    assert models.too_much(three, Profile("p", vram_bytes=19)) == "b:latest"
-    gate.running["b"] = 1
-    assert models.too_much(three, tight) == "c:latest"
-    gate.running.update(a=1, c=1)
-    assert models.too_much(three, tight) is None
-    assert models.too_much(loaded(a=(99, 0)), tight) is None
-    assert models.too_much(loaded(z=(20, 0), a=(20, 0)), tight) == "z:latest"  # no request for it was seen
 
 
 # --- with the real engine ---------------------------------------------------------------------------------

@@ -1,0 +1,36 @@
+"""Who works with a model now: it is not deleted under them."""
+
+from collections.abc import Callable
+
+from inference.catalogue.memory import memory_state
+from inference.models import JobState, ModelJob, ModelPull
+from inference.work.engine import full_name
+
+OPEN = (JobState.QUEUED, JobState.RUNNING)
+# Upper apps add theirs: (kind of the engine, full name) -> a sentence, or "" when they don't use it.
+users: list[Callable[[str, str], str]] = []
+
+
+def use_now(kind: str, name: str) -> str:
+    """Why the model can't go now; "" when nobody is known to use it."""
+    return next(filter(None, (each(kind, name) for each in (_requests, _jobs, _pulls, *users))), "")
+
+
+def _requests(kind: str, name: str) -> str:
+    standing = memory_state().models.get((kind, name))
+    return f"{name} is answering a request." if standing is not None and standing.busy else ""
+
+
+def _jobs(kind: str, name: str) -> str:
+    for job in ModelJob.objects.filter(state__in=OPEN):
+        if job.parameters.get("engine_kind") == kind and name in (
+            full_name(job.source),
+            full_name(job.target),
+        ):
+            return f"Model job {job.pk} ({job.kind} {job.source} -> {job.target}) is {job.state}."
+    return ""
+
+
+def _pulls(kind: str, name: str) -> str:
+    pull = ModelPull.objects.filter(state__in=OPEN, engine_kind=kind, model=name).first()
+    return f"{name} is being pulled." if pull is not None else ""
