@@ -14,6 +14,8 @@ from django.test import Client
 from aicleaner_site.valkey import ValkeyServer
 from inference.catalogue.engine import EngineAddress, EngineApi
 from inference.catalogue.selectors import USE_CACHE
+from inference.gateway.memory import STATE_KEY
+from inference.gateway.records import STATS_KEY
 from inference.sample_model.evaluate import FILE as SAMPLE
 from tests.inference import chain_model
 from tests.inference.serving import Server
@@ -85,8 +87,11 @@ def own_store(own_valkey: ValkeyServer) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def nothing_counted_before() -> None:
+def nothing_counted_before(valkey_url: str) -> None:
+    """Nor a gateway that ran a moment ago for another test taken for running."""
     cache.delete(USE_CACHE)
+    with redis.from_url(valkey_url) as valkey:
+        valkey.delete(STATE_KEY, STATS_KEY)
 
 
 @pytest.fixture
