@@ -1,8 +1,12 @@
 """Which process runs a model: the one with the model's file on its command line, whoever the engine is."""
 
+import os
 from dataclasses import dataclass, field
 
-from monitoring.readers.base import PAGE_BYTES, Roots
+from monitoring.kv_cache import Cache, cache_of
+from monitoring.readers.base import PAGE_BYTES, Rates, Roots
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 LOOK_EVERY_S = 5.0
 
@@ -12,6 +16,7 @@ class Runners:
     roots: Roots
     _pids: dict[str, int] = field(default_factory=dict)
     _looked_at: float = float("-inf")
+    _ticks: Rates = field(default_factory=Rates)
 
     def find(self, file: str, now: float) -> int | None:
         """Process id; None when there is none on this machine, or it is not ours to see. `file`: the model's blob, by name."""
@@ -32,6 +37,25 @@ class Runners:
             return int((self.roots.proc / str(pid) / "statm").read_bytes().split()[1]) * PAGE_BYTES
         except (OSError, IndexError, ValueError):
             return None
+
+    def cpu_percent(self, pid: int, now: float) -> float | None:
+        """Share of all cores since it was asked last; None at first."""
+        try:
+            fields = (self.roots.proc / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+            ticks = int(fields[11]) + int(fields[12])
+        except (OSError, IndexError, ValueError):
+            return None
+        rate = self._ticks.per_s(str(pid), ticks, now)
+        return None if rate is None else 100 * rate / TICKS_PER_S / (os.cpu_count() or 1)
+
+    def cache(self, pid: int) -> Cache | None:
+        """What its KV cache is made of; None where the process does not say."""
+        try:
+            raw = (self.roots.proc / str(pid) / "environ").read_bytes().decode(errors="replace")
+            environment = dict(each.split("=", 1) for each in raw.split("\0") if "=" in each)
+        except OSError:  # another user's
+            environment = None
+        return cache_of(self._command(str(pid)).split("\0"), environment)
 
     def _command(self, pid: str) -> str:
         try:

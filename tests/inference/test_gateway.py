@@ -337,6 +337,7 @@ def test_tokens_that_streamed_are_corrected_by_the_engine_s_count() -> None:
         "cache": "bypass",
         "output_tokens": 12,
         "prompt_tokens": 5,
+        "eval_ms": 60.0,
         "ttft_ms": 20.0,
         "total_ms": 90.0,
     }

@@ -50,7 +50,14 @@ SAMPLE = {
 
 def gateway() -> dict[str, Any]:
     stats = Stats(0.0)
-    record = {"error": "", "cache": "bypass", "output_tokens": 5, "prompt_tokens": 1, "ttft_ms": 15.0}
+    record = {
+        "error": "",
+        "cache": "bypass",
+        "output_tokens": 5,
+        "prompt_tokens": 1,
+        "ttft_ms": 15.0,
+        "eval_ms": 50.0,
+    }
     stats.finished({**record, "model": 'a"b', "total_ms": 100.0}, 5, 1.0)
     stats.finished({**record, "model": 'a"b', "total_ms": 100_000.0}, 5, 1.0)
     return stats.snapshot(2.0)

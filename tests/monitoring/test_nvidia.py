@@ -74,6 +74,7 @@ def test_a_card_at_work_gives_every_row_of_the_table(tmp_path: Path) -> None:
         "held_software_thermal_percent": 0,
         "held_hardware_thermal_percent": 0,
         "held_power_brake_percent": 0,
+        "held_hardware_slowdown_percent": 0,
     }
     gpu = gpu_of(reading)
     assert (gpu["name"], gpu["driver"]) == ("NVIDIA GeForce RTX 3080", "595.58.03")
