@@ -174,6 +174,19 @@ def test_an_older_driver_is_asked_by_the_older_names(tmp_path: Path) -> None:
     assert gpu_of(reading)["idle"] is True
 
 
+def test_a_card_without_counters_of_time_is_held_back_for_the_seconds_in_which_its_bit_is_seen(
+    tmp_path: Path,
+) -> None:
+    replay = Replay("a100-mig", nvmlDeviceGetCurrentClocksEventReasons=0x20 | 0x8)
+    asked = driver(tmp_path, replay)
+    asked.read(100.0)  # it learns which fields the driver does not know
+    values = values_of(asked.read(101.0))
+    assert values["held_software_thermal_percent"] == values["held_hardware_slowdown_percent"] == 100
+    assert values["held_power_brake_percent"] is None  # it has a counter, which did not answer
+    replay.calls["nvmlDeviceGetCurrentClocksEventReasons"] = 0
+    assert values_of(asked.read(102.0))["held_software_thermal_percent"] == 0
+
+
 def test_a_byte_counter_that_wraps_is_unknown_for_that_second(tmp_path: Path) -> None:
     replay = Replay("rtx-3080")
     asked = driver(tmp_path, replay)
