@@ -239,10 +239,12 @@ def _cause(factor: Factor, where: str, now: Mean, before: Mean | None) -> Cause 
 
 
 def _shown(value: float, unit: str) -> str:
-    """Two to three figures are all that a mean of minutes knows."""
+    """No more figures than a mean of minutes knows."""
     if unit == "%":
         return f"{value:.0f} %" if value >= 9.95 or value < 0.05 else f"{value:.1f} %"
-    return f"{value:,.0f}" if not unit and abs(value) >= 100 else format_value(float(f"{value:.3g}"), unit)
+    if unit in ("", "MHz") and abs(value) >= 100:
+        return f"{value:,.0f} {unit}".strip()
+    return format_value(value, unit)
 
 
 def _with_reach(value: float, reach: float | None, unit: str) -> str:

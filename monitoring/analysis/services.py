@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 
 from monitoring import news
 from monitoring.analysis import selectors
+from monitoring.analysis.speeds import why
 from monitoring.analysis.study import (
     Candidate,
     Kind,
@@ -15,6 +17,7 @@ from monitoring.analysis.study import (
     look,
     study,
 )
+from monitoring.analysis.usual import DAY_S
 from monitoring.models import Analysis, Baseline, Finding, Series
 from monitoring.services import record_event
 
@@ -26,6 +29,7 @@ ENDS_AFTER = 3  # looks in a row
 CHANGED_BY = 1.5  # times the size that it was dismissed with
 ENDED_KEPT = timedelta(days=90)
 NOT_YET_S = 3  # the newest samples may be on their way
+SLOWED = (Kind.ANOMALY, Kind.CHANGE, Kind.TREND)
 STUDIED = (Kind.FORECAST, Kind.TREND, Kind.CHANGE, Kind.VOLATILITY)
 
 
@@ -103,7 +107,7 @@ def _keep(believed: Iterable[Candidate], host: str, now: datetime) -> None:
             defaults={
                 "p": each.p,
                 "size": each.size,
-                "facts": each.facts,
+                "facts": _facts(host, each, began, now),
                 "began_at": began,
                 "found_at": now,
                 "seen_at": now,
@@ -119,10 +123,20 @@ def _keep(believed: Iterable[Candidate], host: str, now: datetime) -> None:
             news.tell("event", event.pk, event=shown)
 
 
+def _facts(host: str, found: Candidate, began: datetime, now: datetime) -> dict[str, Any]:
+    """With what was otherwise while models were slow: kept here, since the samples that tell it are not kept for ever."""
+    if found.size >= 0 or found.kind not in SLOWED:
+        return found.facts
+    start = began.timestamp() if found.kind is not Kind.TREND else now.timestamp() - DAY_S
+    told = [each.as_json() for each in why(host, found.series, int(start), now.timestamp())]
+    return {**found.facts, "why": told} if told else found.facts
+
+
 def _see(finding: Finding, found: Candidate, now: datetime) -> None:
     if finding.kind != Kind.ANOMALY:  # of an anomaly: when it began
         finding.began_at = datetime.fromtimestamp(found.began, UTC)
-    finding.p, finding.size, finding.facts = found.p, found.size, found.facts
+    finding.p, finding.size = found.p, found.size
+    finding.facts = _facts(finding.host, found, finding.began_at, now)
     finding.seen_at, finding.n_missed = now, 0
     if finding.dismissed_at is not None and has_changed(finding.dismissed_size or 0.0, found.size):
         _forget_dismissal(finding)

@@ -14,7 +14,7 @@ from monitoring.selectors import Answer
 from monitoring.store.retention import MINUTES_KEPT_S
 
 REFERENCE_S = 7 * DAY_S
-LOAD = "gateway_running"
+LOAD, TOTAL = "gateway_running", "gateway_tokens_per_s"
 LONG_S = 3 * DAY_S  # from here on hours say enough
 
 
@@ -39,6 +39,15 @@ def explanations(
     return [
         explain(model, _times(host, model, shown), _times(host, model, past), reference) for model in active
     ]
+
+
+def why(host: str, series: str, start: int, now: float) -> list[Explanation]:
+    """Of the models that generate slower since `start`, where `series` is of their speed; of one model where it is one's own."""
+    metric, labels = split_series(series)
+    if metric not in (SPEED, TOTAL):
+        return []
+    of_host = explanations(host, start, int(now), now=now)
+    return [each for each in of_host if each.is_slower and labels.get("model", each.model) == each.model]
 
 
 def _speed(model: str) -> str:

@@ -4,6 +4,7 @@ from django.db import models
 
 from monitoring.alerts.series import split_series
 from monitoring.analysis import words
+from monitoring.analysis.causes import Explanation
 from monitoring.analysis.study import Kind
 from monitoring.models.series import Series
 
@@ -91,6 +92,11 @@ class Finding(models.Model):
     @property
     def advice(self) -> str:
         return words.advice(self.kind, self.series, self.size)
+
+    @property
+    def explanations(self) -> list[Explanation]:
+        """Of a fall of tokens per second: of each model that was slower, what else was otherwise."""
+        return [Explanation.of_json(each) for each in self.facts.get("why", ())]
 
     @property
     def method(self) -> str:
