@@ -5,16 +5,20 @@ of the list is not known on this machine."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from monitoring.alerts.series import format_value, split_series, unit_of
+from monitoring.analysis.changes import shift_of
 from monitoring.analysis.speed import Comparison, Loads, Mean, compare, mean_of
 from monitoring.store.packing import Floats
 
 SPEED = "model_decode_tokens_per_s"
 MATTERS = 0.03  # a smaller change of the speed is not worth a word
+SURE = 1e-3
+MOST_POINTS = 360  # a place among more of them costs more than it says
 MOST_SAID = 3  # causes in the sentence; the table has all
 MIB = 2**20
 
@@ -102,6 +106,12 @@ class Explanation:
     seen: tuple[str, ...]
     unknown: tuple[str, ...]
     reference: str  # in words: `in the 7 days before`
+    part: tuple[int, int] | None = None  # s since 1970: what of the time is meant; None: all of it
+
+    @property
+    def part_times(self) -> list[datetime]:
+        """The ends of `part`, if it is one."""
+        return [datetime.fromtimestamp(second, UTC) for second in self.part or ()]
 
     @property
     def is_slower(self) -> bool:
@@ -161,7 +171,26 @@ class Explanation:
             seen=tuple(data["seen"]),
             unknown=tuple(data["unknown"]),
             reference=data["reference"],
+            part=None if data["part"] is None else (data["part"][0], data["part"][1]),
         )
+
+
+def slow_part(speed: Floats) -> slice | None:
+    """Where it has two levels, the minutes of the lower one: what the mean of all of them hides. None where it has but one."""
+    factor = max(len(speed) // MOST_POINTS, 1)
+    coarse = [mean_of(speed[place : place + factor]) for place in range(0, len(speed), factor)]
+    levels = speed if factor == 1 else np.array([np.nan if each is None else each.value for each in coarse])
+    generated = np.flatnonzero(np.isfinite(levels))
+    found = shift_of(levels[generated])
+    if found is None or found.p > SURE or abs(found.after / found.before - 1) < MATTERS:
+        return None
+    at = int(generated[found.at]) * factor
+    return slice(at, len(speed)) if found.after < found.before else slice(0, at)
+
+
+def part_of(times: Times, part: slice, loads_per_h: float | None) -> Times:
+    others = {name: values[part] for name, values in times.others.items()}
+    return Times(times.speed[part], times.loads[part], others, loads_per_h)
 
 
 def explain(model: str, now: Times, before: Times, reference: str) -> Explanation:

@@ -1,12 +1,22 @@
 """How fast the models of a host generated in a stretch of time, against before, and what else was otherwise then."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 
 from monitoring import selectors
 from monitoring.alerts.series import split_series
-from monitoring.analysis.causes import METRICS, SPEED, Explanation, Times, explain, models_of
+from monitoring.analysis.causes import (
+    METRICS,
+    SPEED,
+    Explanation,
+    Times,
+    explain,
+    models_of,
+    part_of,
+    slow_part,
+)
 from monitoring.analysis.speed import load_classes
 from monitoring.analysis.usual import DAY_S, HOUR_S, MINUTE_S
 from monitoring.models import Event
@@ -36,9 +46,20 @@ def explanations(
         return []
     past = selectors.read(host, asked, first - first % tier, last, tier)
     reference = earlier or f"in the {REFERENCE_S // DAY_S} days before"
-    return [
-        explain(model, _times(host, model, shown), _times(host, model, past), reference) for model in active
-    ]
+    return [_explained(host, model, shown, past, reference) for model in active]
+
+
+def _explained(host: str, model: str, shown: Answer, past: Answer, reference: str) -> Explanation:
+    """Of all of the time; of the slow part of it where the whole is not slower."""
+    now, before = _times(host, model, shown), _times(host, model, past)
+    whole = explain(model, now, before, reference)
+    if whole.is_slower or (part := slow_part(now.speed)) is None:
+        return whole
+    span = shown.start + part.start * shown.step, shown.start + part.stop * shown.step
+    n_active = int(np.isfinite(now.speed[part]).sum())
+    of_part = part_of(now, part, _loads_per_h(host, model, *span, n_active * shown.step))
+    found = explain(model, of_part, before, reference)
+    return replace(found, part=span) if found.is_slower else whole
 
 
 def why(host: str, series: str, start: int, now: float) -> list[Explanation]:
@@ -59,15 +80,16 @@ def _times(host: str, model: str, answer: Answer) -> Times:
     running = answer.series.get(LOAD)
     loads = load_classes(running.high if running is not None else np.full(len(speed), np.nan))
     others = {name: buckets.mean for name, buckets in answer.series.items()}
-    return Times(speed, loads, others, _loads_per_h(host, model, answer, int(np.isfinite(speed).sum())))
+    end = answer.start + answer.step * len(speed)
+    worked_s = int(np.isfinite(speed).sum()) * answer.step
+    return Times(speed, loads, others, _loads_per_h(host, model, answer.start, end, worked_s))
 
 
-def _loads_per_h(host: str, model: str, answer: Answer, n_active: int) -> float | None:
+def _loads_per_h(host: str, model: str, start: int, end: int, worked_s: int) -> float | None:
     """How often it was loaded for each hour in which it worked."""
-    if not n_active:
+    if not worked_s:
         return None
-    end = answer.start + answer.step * len(answer.series[_speed(model)])
-    span = datetime.fromtimestamp(answer.start, UTC), datetime.fromtimestamp(end, UTC)
+    span = datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)
     found = Event.objects.filter(host=host, kind="model", at__gte=span[0], at__lt=span[1])
     n = sum(found.filter(text__startswith=f"{model} {word}").count() for word in ("loaded", "reloaded"))
-    return n / (n_active * answer.step / HOUR_S)
+    return n / (worked_s / HOUR_S)

@@ -19,7 +19,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from monitoring.analysis import services
-from monitoring.analysis.causes import FACTORS, METRICS, SPEED, Explanation, Times, explain
+from monitoring.analysis.causes import FACTORS, METRICS, SPEED, Explanation, Times, explain, slow_part
 from monitoring.analysis.speed import compare, load_classes, mean_of, student
 from monitoring.analysis.study import Candidate, Kind
 from monitoring.models import Finding
@@ -260,6 +260,27 @@ def test_a_change_that_may_be_chance_is_no_cause() -> None:
     assert found.causes == ()
 
 
+@given(st.integers(30, 270), st.booleans(), seeds)
+@hypothesis_settings(max_examples=25)
+def test_a_fall_within_the_time_shown_is_placed(at: int, at_the_end: bool, seed: int) -> None:
+    is_slow = (np.arange(300) >= at) == at_the_end
+    found = slow_part(speeds(300, 1, seed) * np.where(is_slow, 40, 50))
+    assert found is not None
+    edge = found.start if at_the_end else found.stop
+    assert abs(edge - at) <= 1
+    assert (found.stop == 300) is at_the_end
+
+
+def test_an_even_speed_has_no_slow_part_and_gaps_are_no_matter() -> None:
+    assert sum(slow_part(speeds(300, 50, seed)) is not None for seed in range(100)) <= 1
+    assert slow_part(speeds(20, 50)) is None
+    gaps = speeds(4000, 1) * np.where(np.arange(4000) < 3000, 50, 40)
+    gaps[np.arange(4000) % 3 > 0] = np.nan
+    found = slow_part(gaps)
+    assert found is not None
+    assert abs(found.start - 3000) <= 22
+
+
 def test_another_model_s_series_and_an_unknown_past_say_nothing() -> None:
     slow, usual = times(speeds(30, 30)), times(speeds(300, 60))
     others = {"model_cpu_share_percent{model=other}": flat(30, 90.0), "cpu_others_percent": flat(30, 90.0)}
@@ -323,6 +344,10 @@ def test_the_history_page_says_why_a_model_was_slow_in_the_time_shown(person: Cl
     page = person.get(address, ask).content.decode()
     assert "25 % fewer tokens/s: other processes took 70 % of the CPU (was 5.0 %)" in page
     assert "Not known here: power cap" in page
+    wide = {"from": stamp(begin - 5 * 3600), "to": stamp(begin + 3600)}
+    page = person.get(address, wide).content.decode()
+    assert "25 % fewer tokens/s: other processes" in page  # of the last hour, which the whole hides
+    assert stamp(begin).replace("Z", "+00:00") in page
     calm = {"from": stamp(begin - 7200), "to": stamp(begin - 3600)}
     assert "as fast as usual" in person.get(address, calm).content.decode()
     day = person.get(address, {**ask, "compare": "day"}).content.decode()

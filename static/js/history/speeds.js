@@ -15,12 +15,17 @@ export class Speeds {
       const response = await fetch(`speeds/?${asked}`, { signal: mine.signal });
       const html = response.ok && !response.redirected ? await response.text() : "";
       if (mine.signal.aborted) return;
-      this.root.innerHTML = html; // of our own template, which escapes what is in it
+      const open = this.details().map((each) => each.open);
+      window.htmx.swap(this.root, html, { swapStyle: "innerHTML" });
+      this.details().forEach((each, i) => { each.open = Boolean(open[i]); }); // what a person reads stays open
       this.root.hidden = !html.trim();
     } catch (error) {
       if (error.name === "AbortError") return;
       this.asked = ""; // the charts say that the server is away; the next view asks again
       this.root.hidden = true;
     }
+  }
+  details() {
+    return [...this.root.querySelectorAll("details")];
   }
 }
