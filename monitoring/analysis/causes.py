@@ -185,7 +185,8 @@ def slow_part(speed: Floats) -> slice | None:
     if found is None or found.p > SURE or abs(found.after / found.before - 1) < MATTERS:
         return None
     at = int(generated[found.at]) * factor
-    return slice(at, len(speed)) if found.after < found.before else slice(0, at)
+    last = int(np.flatnonzero(np.isfinite(speed))[-1]) + 1
+    return slice(at, last) if found.after < found.before else slice(0, at)
 
 
 def part_of(times: Times, part: slice, loads_per_h: float | None) -> Times:
@@ -286,7 +287,8 @@ def _with_reach(value: float, reach: float | None, unit: str) -> str:
 
 
 def _range(low: float, high: float) -> str:
-    return f"{100 * low:+.0f} to {100 * high:+.0f} %".replace("-", "−")
+    digits = 0 if round(100 * low) != round(100 * high) else 1
+    return f"{100 * low:+.{digits}f} to {100 * high:+.{digits}f} %".replace("-", "−")
 
 
 def models_of(names: Sequence[str]) -> list[str]:

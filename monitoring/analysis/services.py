@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q, QuerySet
 
 from monitoring import news
 from monitoring.analysis import selectors
@@ -27,6 +28,8 @@ PAST_STAYS = timedelta(days=1)
 NOT_SEEN = timedelta(hours=1)  # a series that is gone says nothing any more
 ENDS_AFTER = 3  # looks in a row
 CHANGED_BY = 1.5  # times the size that it was dismissed with
+# So near to the beginning of the leading one another has to begin to be one incident with it.
+TOGETHER = {Kind.ANOMALY: timedelta(minutes=5), Kind.CHANGE: timedelta(hours=1)}
 ENDED_KEPT = timedelta(days=90)
 NOT_YET_S = 3  # the newest samples may be on their way
 SLOWED = (Kind.ANOMALY, Kind.CHANGE, Kind.TREND)
@@ -97,30 +100,41 @@ def study_series(row: Analysis, now: datetime) -> None:
 
 
 def _keep(believed: Iterable[Candidate], host: str, now: datetime) -> None:
-    for each in believed:
+    """The first to begin, of several the least likely one, leads its incident; only that one is an event."""
+    for each in sorted(believed, key=lambda found: (found.began, found.p)):
         began = datetime.fromtimestamp(each.began, UTC)
-        finding, is_new = Finding.objects.get_or_create(
+        open_one = selectors.open_findings(host).filter(kind=each.kind, series=each.series).first()
+        if open_one is not None:
+            _see(open_one, each, now)
+            continue
+        leader = _leader_of(host, each.kind, began)
+        finding = Finding.objects.create(
             host=host,
             series=each.series,
             kind=each.kind,
-            ended_at=None,
-            defaults={
-                "p": each.p,
-                "size": each.size,
-                "facts": _facts(host, each, began, now),
-                "began_at": began,
-                "found_at": now,
-                "seen_at": now,
-            },
+            leader=leader,
+            p=each.p,
+            size=each.size,
+            facts=_facts(host, each, began, now),
+            began_at=began,
+            found_at=now,
+            seen_at=now,
         )
-        if not is_new:
-            _see(finding, each, now)
-            continue
         news.tell("insight", finding.pk)
-        if each.kind is Kind.ANOMALY:
+        if leader is not None:
+            _forget_dismissal(leader)  # it has become another one
+        elif each.kind is Kind.ANOMALY:
             event = record_event(host=host, at=now.timestamp(), kind="insight", text=str(finding))
             shown = {"at": now.timestamp(), "kind": event.kind, "text": event.text}
             news.tell("event", event.pk, event=shown)
+
+
+def _leader_of(host: str, kind: Kind, began: datetime) -> Finding | None:
+    if kind not in TOGETHER:
+        return None
+    near = (began - TOGETHER[kind], began + TOGETHER[kind])
+    leading = selectors.open_findings(host).filter(kind=kind, leader=None, began_at__range=near)
+    return leading.order_by("began_at", "pk").first()
 
 
 def _facts(host: str, found: Candidate, began: datetime, now: datetime) -> dict[str, Any]:
@@ -138,9 +152,10 @@ def _see(finding: Finding, found: Candidate, now: datetime) -> None:
     finding.p, finding.size = found.p, found.size
     finding.facts = _facts(finding.host, found, finding.began_at, now)
     finding.seen_at, finding.n_missed = now, 0
+    # Not who leads, nor what a person said of it meanwhile.
+    finding.save(update_fields=["began_at", "p", "size", "facts", "seen_at", "n_missed"])
     if finding.dismissed_at is not None and has_changed(finding.dismissed_size or 0.0, found.size):
         _forget_dismissal(finding)
-    finding.save()
 
 
 def has_changed(then: float, size: float) -> bool:
@@ -157,7 +172,13 @@ def _miss(finding: Finding, now: datetime) -> None:
 
 
 def _end(finding: Finding, now: datetime) -> None:
+    """Where others of its incident go on, the next one leads them."""
     finding.ended_at = now
+    heir = finding.members.filter(ended_at=None).order_by("began_at", "pk").first()
+    if heir is not None:
+        finding.members.update(leader=heir)
+        Finding.objects.filter(pk=heir.pk).update(leader=None)
+        Finding.objects.filter(pk=finding.pk).update(leader=heir)
     finding.save(update_fields=["ended_at", "n_missed"])
     news.tell("insight", finding.pk)
 
@@ -168,20 +189,18 @@ class EndedError(Exception):
 
 @transaction.atomic
 def dismiss(finding_id: int, *, who: str, why: str, now: datetime) -> None:
-    """Raises EndedError."""
-    finding = _open(finding_id)
-    finding.dismissed_at, finding.dismissed_by, finding.dismissed_why = now, who, why
-    finding.dismissed_size = finding.size
-    finding.save()
-    news.tell("insight", finding.pk)
+    """Its whole incident. Raises EndedError."""
+    for each in _incident(_open(finding_id)).filter(ended_at=None):
+        each.dismissed_at, each.dismissed_by, each.dismissed_why = now, who, why
+        each.dismissed_size = each.size
+        each.save()
+        news.tell("insight", each.pk)
 
 
 @transaction.atomic
 def show_again(finding_id: int) -> None:
-    """Raises EndedError."""
-    finding = _open(finding_id)
-    _forget_dismissal(finding)
-    finding.save()
+    """Its whole incident. Raises EndedError."""
+    _forget_dismissal(_open(finding_id))
 
 
 def _open(finding_id: int) -> Finding:
@@ -191,8 +210,12 @@ def _open(finding_id: int) -> Finding:
     return finding
 
 
+def _incident(finding: Finding) -> QuerySet[Finding]:
+    leading = finding.leader_id or finding.pk
+    return Finding.objects.filter(Q(pk=leading) | Q(leader=leading))
+
+
 def _forget_dismissal(finding: Finding) -> None:
-    """Not saved here."""
-    finding.dismissed_at = finding.dismissed_size = None
-    finding.dismissed_by = finding.dismissed_why = ""
+    """Of its whole incident."""
+    _incident(finding).update(dismissed_at=None, dismissed_size=None, dismissed_by="", dismissed_why="")
     news.tell("insight", finding.pk)

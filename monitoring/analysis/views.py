@@ -55,6 +55,7 @@ def _page(request: HttpRequest, finding_id: int, form: DismissForm) -> HttpRespo
     found = get_object_or_404(Finding, pk=finding_id)
     context = {
         "finding": found,
+        "incident": selectors.incident_of(found),
         "form": form,
         "chart": charts.finding_chart(found, timezone.now()),
         "rule_url": f"{reverse('rule-new')}?{urlencode(rule_of(found))}",
