@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
@@ -77,7 +78,7 @@ def study_series(row: Analysis, now: datetime) -> None:
     candidates: list[Candidate] = []
     since, n = None, 0
     for past in selectors.pasts(host, names, int(now.timestamp())):
-        found = study(past.name, past.start, past.minutes, past.states, past.limit)
+        found = study(past.name, past.start, past.minutes, past.states, past.limit, settings.HOST_TIME_ZONE)
         candidates += found.candidates
         n += 1
         if found.usual is not None:

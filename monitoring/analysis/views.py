@@ -43,7 +43,7 @@ def insights(request: HttpRequest) -> HttpResponse:
 @require_safe
 def usual(request: HttpRequest) -> HttpResponse:
     rows = selectors.usual_now(settings.HOST_NAME, int(timezone.now().timestamp()))
-    return render(request, "monitoring/usual.html", {"rows": rows})
+    return render(request, "monitoring/usual.html", {"rows": rows, "zone": settings.HOST_TIME_ZONE})
 
 
 @require_safe
