@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.conf import settings
@@ -130,6 +131,11 @@ def test_the_page_has_one_row_of_it_and_is_found_by_any_of_its_names(
     member = person.get(reverse("finding", args=[named("load1").pk])).content.decode()
     assert "of 5 series that changed together" in member
     assert "Dismiss the incident" in member
+    address = person.get(reverse("finding", args=[named("load1").pk])).context["history_url"]
+    assert parse_qs(urlsplit(address).query)["series"] == [
+        "load1",
+        *(each for each in NAMES if each != "load1"),
+    ]
 
 
 def test_an_incident_is_dismissed_and_comes_back_as_a_whole(person: Client) -> None:
