@@ -11,14 +11,10 @@ from typing import Any
 import numpy as np
 
 from monitoring.alerts.series import format_value, split_series, unit_of
-from monitoring.analysis.changes import shift_of
-from monitoring.analysis.speed import Comparison, Loads, Mean, compare, mean_of
+from monitoring.analysis.speed import MATTERS, Comparison, Loads, Mean, compare, mean_of
 from monitoring.store.packing import Floats
 
 SPEED = "model_decode_tokens_per_s"
-MATTERS = 0.03  # a smaller change of the speed is not worth a word
-SURE = 1e-3
-MOST_POINTS = 360  # a place among more of them costs more than it says
 MOST_SAID = 3  # causes in the sentence; the table has all
 MIB = 2**20
 
@@ -126,7 +122,7 @@ class Explanation:
         if self.speed is None:
             return f"nothing to compare with: too little was generated {self.reference} under the same load"
         speed = self.speed
-        rates = f"{speed.now:.3g} tokens/s, {speed.before:.3g} {self.reference}"
+        rates = f"{_rate(speed.now)} tokens/s, {_rate(speed.before)} {self.reference}"
         if not (self.is_slower or self.is_faster):
             return f"as fast as usual: {rates} (difference {_range(speed.low, speed.high)})"
         if self.is_faster:
@@ -154,7 +150,7 @@ class Explanation:
         speed = self.speed
         part = "" if speed.share > 0.995 else f", {speed.share:.0%} of this time".replace("%", " %")
         return (
-            f"{speed.now:.3g} tokens/s over {speed.n_now} points against {speed.before:.3g} over {speed.n_before}"
+            f"{_rate(speed.now)} tokens/s over {speed.n_now} points against {_rate(speed.before)} over {speed.n_before}"
             f" {self.reference}, at as many requests at once{part}; difference {_range(speed.low, speed.high)} (95 %)"
         )
 
@@ -173,20 +169,6 @@ class Explanation:
             reference=data["reference"],
             part=None if data["part"] is None else (data["part"][0], data["part"][1]),
         )
-
-
-def slow_part(speed: Floats) -> slice | None:
-    """Where it has two levels, the minutes of the lower one: what the mean of all of them hides. None where it has but one."""
-    factor = max(len(speed) // MOST_POINTS, 1)
-    coarse = [mean_of(speed[place : place + factor]) for place in range(0, len(speed), factor)]
-    levels = speed if factor == 1 else np.array([np.nan if each is None else each.value for each in coarse])
-    generated = np.flatnonzero(np.isfinite(levels))
-    found = shift_of(levels[generated])
-    if found is None or found.p > SURE or abs(found.after / found.before - 1) < MATTERS:
-        return None
-    at = int(generated[found.at]) * factor
-    last = int(np.flatnonzero(np.isfinite(speed))[-1]) + 1
-    return slice(at, last) if found.after < found.before else slice(0, at)
 
 
 def part_of(times: Times, part: slice, loads_per_h: float | None) -> Times:
@@ -266,6 +248,10 @@ def _cause(factor: Factor, where: str, now: Mean, before: Mean | None) -> Cause 
         unit=unit,
         strength=moved / least,
     )
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _shown(value: float, unit: str) -> str:

@@ -14,6 +14,9 @@ from monitoring.store.packing import Floats
 
 LEAST_NOW, LEAST_BEFORE = 3, 10  # points of a load, to be compared
 MOST_ALIKE = 0.95
+MATTERS = 0.03  # a smaller change of the speed is not worth a word
+LEAST_STRETCH, MOST_POINTS = 6, 720
+SURE = 6.0  # standard errors: of a quarter of a million stretches one lies 5.6 low in one of a hundred cases
 Loads = npt.NDArray[np.int64]
 
 
@@ -113,3 +116,43 @@ def compare(now: Floats, now_loads: Loads, before: Floats, before_loads: Loads) 
         n_before=sum(other.n for _, other in pairs),
         share=n / n_all,
     )
+
+
+def slow_part(speed: Floats) -> slice | None:
+    """The stretch whose mean lies farthest below that of all else, for its length: what the mean of the whole hides. None where
+    none lies MATTERS below, or not for sure: among as many stretches as there are some lie low by chance."""
+    factor = -(-len(speed) // MOST_POINTS)
+    coarse = [mean_of(speed[place : place + factor]) for place in range(0, len(speed), factor)]
+    levels = speed if factor == 1 else np.array([np.nan if each is None else each.value for each in coarse])
+    places = np.flatnonzero(np.isfinite(levels))
+    known = levels[places]
+    n = len(known)
+    if n < 4 * LEAST_STRETCH:
+        return None
+    first, last = _lowest(known)
+    inside = np.zeros(n, bool)
+    inside[first:last] = True
+    low, high = float(known[inside].mean()), float(known[~inside].mean())
+    left = known - np.where(inside, low, high)
+    whole = float(left @ left)
+    alike = float(left[1:] @ left[:-1]) / whole if whole > 0 else 0.0
+    alike = min(max(alike, 0.0), MOST_ALIKE)
+    m = last - first
+    spread = math.sqrt(whole / (n - 2) * (1 / m + 1 / (n - m)) * (1 + alike) / (1 - alike))
+    if high - low < max(MATTERS * high, SURE * spread):
+        return None
+    end = int(places[last - 1] + 1) * factor
+    return slice(int(places[first]) * factor, min(end, len(speed)))
+
+
+def _lowest(values: Floats) -> tuple[int, int]:
+    """Ends of the stretch, LEAST_STRETCH points at least inside and outside, that lies lowest for its length."""
+    n = len(values)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    lengths = np.arange(n + 1)[None, :] - np.arange(n + 1)[:, None]
+    m = np.clip(lengths, 1, n - 1)
+    inside = sums[None, :] - sums[:, None]
+    depth = ((sums[-1] - inside) / (n - m) - inside / m) / np.sqrt(1 / m + 1 / (n - m))
+    depth[(lengths < LEAST_STRETCH) | (lengths > n - LEAST_STRETCH)] = -np.inf
+    first, last = np.unravel_index(int(np.argmax(depth)), depth.shape)
+    return int(first), int(last)

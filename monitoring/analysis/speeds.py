@@ -15,9 +15,8 @@ from monitoring.analysis.causes import (
     explain,
     models_of,
     part_of,
-    slow_part,
 )
-from monitoring.analysis.speed import load_classes
+from monitoring.analysis.speed import load_classes, slow_part
 from monitoring.analysis.usual import DAY_S, HOUR_S, MINUTE_S
 from monitoring.models import Event
 from monitoring.selectors import Answer

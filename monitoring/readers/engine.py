@@ -25,7 +25,7 @@ TIMEOUT_S = 3.0
 LATE_S = 10.0
 EARLY_S = 5.0  # so much before the end of its keep-alive a model leaves early
 REMEMBER_S = 30.0  # for so long a model that left early may be taken for the one that made place
-_FROM = re.compile(r"^FROM \S*?(sha256[-:][0-9a-f]{64})\s*$", re.MULTILINE)
+_FROM = re.compile(r"^FROM (.*?)sha256[-:]([0-9a-f]{64})\s*$", re.MULTILINE)
 
 
 @dataclass
@@ -159,7 +159,7 @@ class Engine(Reader):
         if loaded is None or loaded.digest != digest:
             shown = self._get(url, "/api/show", {"model": name})
             match = _FROM.search(str(shown.get("modelfile") or ""))
-            file = match[1].replace(":", "-") if match else ""
+            file = f"{match[1]}sha256-{match[2]}" if match else ""
             loaded = self._loaded[name] = Loaded(digest, now, file, shown.get("model_info") or {})
         pid = self._runners.find(loaded.file, now) if loaded.file else None
         if pid != loaded.pid:

@@ -1,4 +1,4 @@
-"""Which process runs a model: the one with the model's file on its command line, whoever the engine is."""
+"""Which process runs a model: the one with the model's file on its command line, whoever the engine is, and what it takes."""
 
 import os
 from dataclasses import dataclass, field
@@ -18,18 +18,26 @@ class Runners:
     _looked_at: float = float("-inf")
     _ticks: Rates = field(default_factory=Rates)
 
-    def find(self, file: str, now: float) -> int | None:
-        """Process id; None when there is none on this machine, or it is not ours to see. `file`: the model's blob, by name."""
-        pid = self._pids.get(file)
-        if pid is not None and file in self._command(str(pid)):
+    def find(self, path: str, now: float) -> int | None:
+        """Process id; None when there is none on this machine, or it is not ours to see. `path`: of the model's blob, as the
+        engine has it. Another engine may run the same blob from a folder of its own: the whole path counts, and only where no
+        process has that (a container sees other folders), the blob's name, if just one process has it."""
+        pid = self._pids.get(path)
+        name = path.rpartition("/")[2]
+        if pid is not None and name in self._command(str(pid)):
             return pid
-        self._pids.pop(file, None)
+        self._pids.pop(path, None)
         if now - self._looked_at >= LOOK_EVERY_S:  # each process costs a file
             self._looked_at = now
-            for entry in self.roots.proc.iterdir():
-                if entry.name.isdigit() and file in self._command(entry.name):
-                    self._pids[file] = int(entry.name)
-        return self._pids.get(file)
+            found = {
+                int(entry.name): command
+                for entry in self.roots.proc.iterdir()
+                if entry.name.isdigit() and name in (command := self._command(entry.name))
+            }
+            whole = [pid for pid, command in found.items() if path in command]
+            if whole or len(found) == 1:
+                self._pids[path] = min(whole or found)
+        return self._pids.get(path)
 
     def memory_bytes(self, pid: int) -> int | None:
         """Resident: what is mapped of the model's file included."""

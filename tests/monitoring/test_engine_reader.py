@@ -132,8 +132,16 @@ def test_a_runner_is_looked_for_by_the_name_of_the_file(tmp_path: Path) -> None:
     assert runners.find("sha256-ab", 1.0) is None  # too soon to look again
     assert runners.find("sha256-ab", 5.0) == 7
     assert runners.memory_bytes(7) == 25 * os.sysconf("SC_PAGE_SIZE")
+    (tmp_path / "8").mkdir()
+    (tmp_path / "8" / "cmdline").write_bytes(b"runner\0--model\0/other/blobs/sha256-ab\0")
+    assert runners.find("/other/blobs/sha256-ab", 10.0) == 8  # another engine runs the same blob
+    assert runners.find("/models/blobs/sha256-ab", 15.0) == 7
+    assert runners.find("/root/.ollama/blobs/sha256-ab", 20.0) is None  # one of the two, nobody knows which
     (tmp_path / "7" / "cmdline").write_bytes(b"something else\0")
-    assert runners.find("sha256-ab", 6.0) is None
+    assert runners.find("/models/blobs/sha256-ab", 21.0) is None
+    assert (
+        runners.find("/root/.ollama/blobs/sha256-ab", 25.0) == 8
+    )  # a container's own folder, but the only one
     assert runners.memory_bytes(8) is None
 
 
