@@ -1,6 +1,7 @@
 """The gateway's rates, which it leaves in Valkey each second, and how fast each model generated of late."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import redis
@@ -33,14 +34,21 @@ class Gateway(Reader):
         if stats is not None:
             stats.pop("histograms", None)  # for exports, not for each page each second
         values: Values = {f"gateway_{name}": (stats or {}).get(name) for name in SERIES}
-        for model, speed in (stats or {}).get("speeds", {}).items():
-            labels = f"{{model={label(tagged(model))}}}"
-            values[f"model_decode_tokens_per_s{labels}"] = speed["tokens_per_s"]
-            values[f"model_prompt_tokens{labels}"] = speed["prompt_tokens"]
+        values |= speeds_of((stats or {}).get("speeds") or {})
         return Reading(values, {"gateway": stats})
 
     def close(self) -> None:
         self.valkey.close()
+
+
+def speeds_of(speeds: Mapping[str, Mapping[str, float | None]]) -> Values:
+    """Series of each model that answered within the last minute."""
+    values: Values = {}
+    for model, speed in speeds.items():
+        labels = f"{{model={label(tagged(model))}}}"
+        values[f"model_decode_tokens_per_s{labels}"] = speed["tokens_per_s"]
+        values[f"model_prompt_tokens{labels}"] = speed["prompt_tokens"]
+    return values
 
 
 def tagged(model: str) -> str:
