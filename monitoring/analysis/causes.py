@@ -15,6 +15,7 @@ from monitoring.analysis.speed import MATTERS, Comparison, Loads, Mean, compare,
 from monitoring.store.packing import Floats
 
 SPEED = "model_decode_tokens_per_s"
+OPEN = 0.1  # an interval that reaches farther tells nothing
 MOST_SAID = 3  # causes in the sentence; the table has all
 MIB = 2**20
 
@@ -118,13 +119,23 @@ class Explanation:
         return self.speed is not None and self.speed.low > 0 and self.speed.change >= MATTERS
 
     @property
+    def is_usual(self) -> bool:
+        """No difference that would matter is left open."""
+        return self.speed is not None and max(-self.speed.low, self.speed.high) <= OPEN
+
+    @property
     def sentence(self) -> str:
         if self.speed is None:
             return f"nothing to compare with: too little was generated {self.reference} under the same load"
         speed = self.speed
         rates = f"{_rate(speed.now)} tokens/s, {_rate(speed.before)} {self.reference}"
         if not (self.is_slower or self.is_faster):
-            return f"as fast as usual: {rates} (difference {_range(speed.low, speed.high)})"
+            told = (
+                "as fast as usual"
+                if self.is_usual
+                else "too little was generated to tell whether it is slower"
+            )
+            return f"{told}: {rates} (difference {_range(speed.low, speed.high)})"
         if self.is_faster:
             return (
                 f"{abs(speed.change):.0%} more tokens/s ({_range(speed.low, speed.high)}): {rates}".replace(
@@ -174,6 +185,12 @@ class Explanation:
 def part_of(times: Times, part: slice, loads_per_h: float | None) -> Times:
     others = {name: values[part] for name, values in times.others.items()}
     return Times(times.speed[part], times.loads[part], others, loads_per_h)
+
+
+def rest_of(times: Times, part: slice, loads_per_h: float | None) -> Times:
+    """All but the part."""
+    others = {name: np.delete(values, part) for name, values in times.others.items()}
+    return Times(np.delete(times.speed, part), np.delete(times.loads, part), others, loads_per_h)
 
 
 def explain(model: str, now: Times, before: Times, reference: str) -> Explanation:

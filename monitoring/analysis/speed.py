@@ -15,7 +15,7 @@ from monitoring.store.packing import Floats
 LEAST_NOW, LEAST_BEFORE = 3, 10  # points of a load, to be compared
 MOST_ALIKE = 0.95
 MATTERS = 0.03  # a smaller change of the speed is not worth a word
-LEAST_STRETCH, MOST_POINTS = 6, 720
+LEAST_STRETCH, MOST_POINTS = 4, 720
 SURE = 6.0  # standard errors: of a quarter of a million stretches one lies 5.6 low in one of a hundred cases
 Loads = npt.NDArray[np.int64]
 

@@ -15,6 +15,7 @@ from monitoring.analysis.causes import (
     explain,
     models_of,
     part_of,
+    rest_of,
 )
 from monitoring.analysis.speed import load_classes, slow_part
 from monitoring.analysis.usual import DAY_S, HOUR_S, MINUTE_S
@@ -57,6 +58,8 @@ def _explained(host: str, model: str, shown: Answer, past: Answer, reference: st
     span = shown.start + part.start * shown.step, shown.start + part.stop * shown.step
     n_active = int(np.isfinite(now.speed[part]).sum())
     of_part = part_of(now, part, _loads_per_h(host, model, *span, n_active * shown.step))
+    if whole.speed is None:  # a model that is new here
+        before, reference = rest_of(now, part, now.loads_per_h), "in the rest of this time"
     found = explain(model, of_part, before, reference)
     return replace(found, part=span) if found.is_slower else whole
 

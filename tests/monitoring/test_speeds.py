@@ -243,6 +243,13 @@ def test_every_factor_has_a_case_or_a_test() -> None:
     assert len({factor.name for factor in FACTORS}) == len(FACTORS)
 
 
+def test_a_wide_interval_is_not_called_usual() -> None:
+    wild = explain(MODEL, times(np.array([900.0, 30, 100, 950])), times(speeds(30, 1000)), BEFORE)
+    assert wild.sentence.startswith("too little was generated to tell whether it is slower: 495 tokens/s")
+    calm = explain(MODEL, times(speeds(40, 50)), times(speeds(300, 50)), BEFORE)
+    assert calm.sentence.startswith("as fast as usual: ")
+
+
 def test_reloads_are_told_by_the_hour_of_work() -> None:
     found = explain(MODEL, times(speeds(30, 30), 12.0), times(speeds(300, 60), 0.2), BEFORE)
     assert found.why == "loaded 12 times an hour of work (was 0.2)"
@@ -284,7 +291,7 @@ def test_an_even_speed_has_no_slow_part(alike: float) -> None:
 
 
 def test_gaps_long_times_and_few_points_are_no_matter_to_a_slow_part() -> None:
-    assert slow_part(speeds(20, 50)) is None
+    assert slow_part(speeds(12, 50)) is None
     assert slow_part(np.full(100, np.nan)) is None
     assert slow_part(np.full(100, 50.0)) is None
     gaps = speeds(4000, 1) * np.where(np.arange(4000) < 3000, 50, 40)
@@ -362,6 +369,10 @@ def test_the_history_page_says_why_a_model_was_slow_in_the_time_shown(person: Cl
     page = person.get(address, wide).content.decode()
     assert "25 % fewer tokens/s: other processes" in page  # of the last hour, which the whole hides
     assert stamp(begin).replace("Z", "+00:00") in page
+    alone = {**ask, "from": stamp(begin - 2 * 3600), "compare": "week"}  # nothing is known of a week earlier
+    page = person.get(address, alone).content.decode()
+    assert "25 % fewer tokens/s: other processes took 70 % of the CPU (was 5.0 %)" in page
+    assert "in the rest of this time" in page
     calm = {"from": stamp(begin - 7200), "to": stamp(begin - 3600)}
     assert "as fast as usual" in person.get(address, calm).content.decode()
     day = person.get(address, {**ask, "compare": "day"}).content.decode()
