@@ -22,15 +22,16 @@ LLAMA = {
     "general.architecture": "llama", "llama.block_count": 32, "llama.attention.head_count": 32,
     "llama.attention.head_count_kv": 8, "llama.embedding_length": 4096, "llama.context_length": 131072,
 }  # fmt: skip
-# Loads the sample model as the engine's runner does, with llama.cpp's own words on.
+# Loads the sample model as the engine's runner does, with llama.cpp's own words on, and stays until it is stopped: llama.cpp
+# prints from a thread of its own.
 LOAD = """
-import json, os, sys, urllib.request
+import json, os, sys
 import xllamacpp
 from inference.engine import runner
 params = runner.make_params(json.loads(sys.argv[1]))
 params.verbosity = 4
 server = xllamacpp.Server(params)
-urllib.request.urlopen(server.listening_address + "/health").read()
+sys.stdin.read()
 os._exit(0)
 """
 
@@ -45,8 +46,17 @@ def test_llama_cpp_itself_says_the_same_of_the_sample_model(context: int, n_para
         "main_gpu": None, "use_mmap": True, "kv_cache_type": kind, "flash_attention": None, "embedding": False, "shift": True,
     }  # fmt: skip
     command = [sys.executable, "-c", LOAD, json.dumps(wanted)]
-    done = subprocess.run(command, cwd=BASE_DIR, capture_output=True, text=True, timeout=120, check=False)
-    (line,) = [each for each in (done.stderr + done.stdout).splitlines() if "llama_kv_cache: size" in each]
+    with subprocess.Popen(
+        command,
+        cwd=BASE_DIR,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        line = next((each for each in process.stdout if "llama_kv_cache: size" in each), "")
+        process.kill()
     said = float(line.partition("size =")[2].split()[0])
     found = kv_cache_bytes(SAMPLE_INFO, context, Cache(kind, kind, n_parallel))
     assert found is not None
