@@ -277,7 +277,9 @@ def test_the_page_says_why_a_model_was_slow_beside_power_and_clocks_on_one_curso
     expect(said).to_contain_text("in the 7 days before")
     expect(said).to_contain_text("need not be the cause")
     page.select_option("#compare", "week")
-    expect(page.locator("#speeds")).to_contain_text("nothing to compare with")
+    expect(page.locator("#speeds")).to_contain_text(
+        "in the rest of this time"
+    )  # nothing is known of a week ago
 
 
 def test_files_hold_what_is_shown(page: Page, product: Product, attic: str) -> None:
