@@ -6,6 +6,7 @@ import secrets
 import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -68,6 +69,28 @@ def ollama_url() -> str:
         host = "127.0.0.1"
     default = 443 if "://" in raw and parts.scheme == "https" else 80 if "://" in raw else 11434
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{given or default}"
+
+
+def time_zone(localtime: Path = Path("/etc/localtime")) -> str:
+    """AICLEANER_TIME_ZONE, else TZ, else the machine's zone; UTC where none is told. It is left in the environment: Django
+    sets TZ to its own zone, for this process and all that it starts."""
+    given = os.environ.get("AICLEANER_TIME_ZONE", "").strip()
+    if given and not _is_zone(given):
+        raise ImproperlyConfigured(f"AICLEANER_TIME_ZONE is '{given}': give a name such as Europe/Berlin.")
+    guesses = (
+        os.environ.get("TZ", "").removeprefix(":"),
+        str(localtime.resolve()).partition("zoneinfo/")[2].removeprefix("posix/"),
+    )
+    found = given or next((each for each in guesses if _is_zone(each)), "UTC")
+    os.environ["AICLEANER_TIME_ZONE"] = found
+    return found
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        return bool(name) and ZoneInfo(name) is not None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
 
 
 def http_url(name: str) -> str:

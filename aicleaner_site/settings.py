@@ -46,6 +46,7 @@ ENGINE_FLASH_ATTENTION = {None: "auto", True: "on", False: "off"}[env.flag("OLLA
 SAMPLE_MODEL = BASE_DIR / "inference" / "sample_model" / "aicleaner-sample-f16.gguf"
 GATEWAY_MAX_BODY_BYTES = env.integer("AICLEANER_GATEWAY_MAX_BODY_MB", 64, high=4096) * 2**20
 HOST_NAME = os.environ.get("AICLEANER_HOST_NAME") or socket.gethostname()
+HOST_TIME_ZONE = env.time_zone()  # of the hours that are usual; pages show the viewer's
 
 # In order of preference: whoever answers first is the engine in use.
 ENGINES: list[dict[str, str]] = [

@@ -20,7 +20,8 @@ from django.db import (
 )
 
 from monitoring.alerts.loop import AlertLoop
-from monitoring.derived import JoulesPerToken
+from monitoring.derived import JoulesPerToken, cpu_of_others
+from monitoring.headroom import room
 from monitoring.models.rule import EVALUATOR_LAG
 from monitoring.notable import changes
 from monitoring.readers import READERS, Reader, Roots
@@ -59,6 +60,9 @@ class Sampler:
         values = {name: _finite(value) for name, value in values.items()}
         state |= _join_gpus(state)
         values |= _join_models(state)
+        values |= cpu_of_others(values, state)
+        state["room"] = room(state, values)
+        state.pop("on_disk", None)
         values |= self._joules.of(at, values, state)
         state["missing"] = sorted(self._failed)
         started = [("collector", "collector started")] if self._state is None else []

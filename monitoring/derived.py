@@ -40,3 +40,15 @@ class JoulesPerToken:
         edge = spent / (at - first_at) * EDGE_S
         error = math.hypot(SENSOR_ERROR * spent, edge)
         return {"gpu_joules_per_token": spent / n, "gpu_joules_per_token_error": error / n}
+
+
+def cpu_of_others(values: Values, state: dict[str, Any]) -> Values:
+    """What of the CPU was used by processes that run no model; None where a loaded model's process is not known. Both sides are
+    of about the last second, not of the same one."""
+    busy = values.get("cpu_percent")
+    models = [each.get("process_cpu_percent") for each in state.get("models") or ()]
+    if "cpu_percent" not in values or not (state.get("engine") or {}).get("up"):
+        return {}
+    if busy is None or None in models:
+        return {"cpu_others_percent": None}
+    return {"cpu_others_percent": max(busy - sum(each for each in models if each is not None), 0.0)}

@@ -28,6 +28,32 @@ class Histograms:
         return {model: (counts, total[0]) for model, (counts, total) in self.by_model.items()}
 
 
+class Speeds:
+    """Of the requests that ended within the last minute, by model: how fast it generated, by the engine's own clock, and
+    how long the prompts were. A rate of one second would be that of one request, or of none."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, str, int, float, int | None]] = deque(maxlen=10_000)
+
+    def add(self, record: dict[str, Any], now: float) -> None:
+        n, ms = record["output_tokens"], record["eval_ms"]
+        if not record["error"] and n and ms:
+            self._seen.append((now, record["model"], n, ms, record["prompt_tokens"]))
+
+    def snapshot(self, now: float) -> dict[str, dict[str, float | None]]:
+        while self._seen and self._seen[0][0] < now - WINDOW_S:
+            self._seen.popleft()
+        found: dict[str, dict[str, float | None]] = {}
+        for model in dict.fromkeys(each[1] for each in self._seen):
+            mine = [each for each in self._seen if each[1] == model]
+            prompts = [each[4] for each in mine if each[4] is not None]
+            found[model] = {
+                "tokens_per_s": sum(each[2] for each in mine) / sum(each[3] for each in mine) * 1000,
+                "prompt_tokens": sum(prompts) / len(prompts) if prompts else None,
+            }
+        return found
+
+
 class Stats:
     """Counts since the last `snapshot` become rates; times to first token and of whole answers are kept for a minute."""
 
@@ -43,6 +69,7 @@ class Stats:
         self._ttft: Times = deque(maxlen=10_000)
         self._total: Times = deque(maxlen=10_000)
         self._ttft_histograms, self._total_histograms = Histograms(), Histograms()
+        self._speeds = Speeds()
 
     def pieces(self, n: int) -> None:
         """Tokens as they stream; corrected by `finished`."""
@@ -59,6 +86,7 @@ class Stats:
             self.saved_s += max(saved_ms - record["total_ms"], 0) / 1000
             return  # its tokens were generated, and its first one waited for, another time
         self.n_misses += record["cache"] == "miss"
+        self._speeds.add(record, now)
         if record["output_tokens"] is not None:
             self.n_tokens += record["output_tokens"] - n_pieces
         self._n_prompt_tokens += record["prompt_tokens"] or 0
@@ -96,6 +124,7 @@ class Stats:
             "cache_misses_total": self.n_misses,
             "cache_saved_s_total": self.saved_s,
             "by_model": dict(self.by_model.most_common(20)),
+            "speeds": self._speeds.snapshot(now),
             "histograms": {
                 "bounds_s": BOUNDS_S,
                 "ttft": self._ttft_histograms.as_json(),

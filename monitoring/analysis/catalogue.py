@@ -9,6 +9,8 @@ LEFT_OUT = frozenset({
     "memory_used_bytes", "memory_available_bytes", "memory_total_bytes", "swap_total_bytes", "disk_free_bytes",
     "cpu_core_percent", "cpu_frequency_mhz", "load5", "load15", "engine_cpu_share_percent",
     "gpu_memory_total_bytes", "gpu_memory_reserved_bytes", "gpu_gtt_total_bytes", "gpu_power_limit_w",
+    "model_weights_bytes", "model_kv_cache_bytes", "model_buffers_bytes", "model_context_tokens", "model_prompt_tokens",
+    "cpu_others_percent",
     "gpu_power_instant_w", "gpu_throttle_bits", "gpu_pcie_generation", "gpu_pcie_width", "gpu_joules_per_token_error",
 })  # fmt: skip
 # So far in its unit has a series to move before it is worth a word, however sure the statistics are.

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from monitoring.alerts.trends import slope_interval, slopes
 from monitoring.store.packing import Floats
@@ -65,8 +66,12 @@ def kendall_p(times: Floats, values: Floats, slope: float) -> float:
     return math.erfc(max(concordance - 1, 0.0) / spread / math.sqrt(2))
 
 
-def without_hours(values: Floats, per_day: int) -> Floats:
-    """With the median of each place of the day taken out, a common slope left in; (n,) with NaN. As it is below 3 days."""
+Places = npt.NDArray[np.intp]
+
+
+def without_hours(values: Floats, per_day: int, places: Places | None = None) -> Floats:
+    """With the median of each place of the day taken out, a common slope left in; (n,) with NaN. As it is below 3 days.
+    `places`: which of the day each is, 0 to per_day - 1; left out, they follow one another."""
     n_days = len(values) // per_day
     if n_days < 3:
         return values
@@ -76,21 +81,26 @@ def without_hours(values: Floats, per_day: int) -> Floats:
     level = values - slope * np.arange(len(values))
     found = values.copy()
     middle = np.nanmedian(level) if np.isfinite(level).any() else 0.0
+    if places is None:
+        places = np.arange(len(values)) % per_day
     for place in range(per_day):
-        mine = level[place::per_day]
+        there = places == place
+        mine = level[there]
         mine = mine[np.isfinite(mine)]
         if len(mine) >= 2:
-            found[place::per_day] -= np.median(mine) - middle
+            found[there] -= np.median(mine) - middle
     return found
 
 
-def heading_of(values: Floats, step_h: float, *, per_day: int = 0) -> Heading | None:
+def heading_of(
+    values: Floats, step_h: float, *, per_day: int = 0, places: Places | None = None
+) -> Heading | None:
     """Of evenly spaced points, `step_h` hours apart, NaN where nothing is known; `per_day`: how many make a day whose hours are
-    taken out (0: none are). None with too few points."""
+    taken out (0: none are), `places` as in `without_hours`. None with too few points."""
     n, known = len(values), np.isfinite(values)
     if n < 12 or known.sum() < LEAST_SHARE * n:
         return None
-    bare = without_hours(values, per_day) if per_day else values
+    bare = without_hours(values, per_day, places) if per_day else values
     times = (np.flatnonzero(known).astype(np.float64) + 0.5 - n) * step_h  # hours before the end
     heights = bare[known]
     if np.ptp(heights) == 0:

@@ -108,9 +108,16 @@ def open_findings(host: str) -> QuerySet[Finding]:
     return Finding.objects.filter(host=host, ended_at=None)
 
 
+def incident_of(finding: Finding) -> list[Finding]:
+    """Those that began with it and itself, the leading one first."""
+    leader = finding.leader or finding
+    return [leader, *leader.members.order_by("began_at", "pk")]
+
+
 def filtered_findings(host: str, asked: dict[str, Any]) -> QuerySet[Finding]:
-    """`show`: open, dismissed or ended; and where they are given `group` and `series`, a part of its name."""
-    of_host = Finding.objects.filter(host=host)
+    """One of each incident, the leading one. `show`: open, dismissed or ended; and where they are given `group` and `series`, a
+    part of the name of one of them."""
+    of_host = Finding.objects.filter(host=host, leader=None).prefetch_related("members")
     found = {
         "open": of_host.filter(ended_at=None, dismissed_at=None),
         "dismissed": of_host.filter(ended_at=None).exclude(dismissed_at=None),
@@ -119,7 +126,8 @@ def filtered_findings(host: str, asked: dict[str, Any]) -> QuerySet[Finding]:
     if group := asked.get("group"):
         found = found.filter(kind__in=[kind for kind, of in GROUP_OF.items() if of == group])
     if text := asked.get("series"):
-        found = found.filter(Q(series__icontains=text))
+        named = Q(series__icontains=text) | Q(members__series__icontains=text)
+        found = found.filter(named).distinct()
     return found
 
 

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from django.conf import settings
 from django.db import transaction
+from django.db.models import Q, QuerySet
 
 from monitoring import news
 from monitoring.analysis import selectors
+from monitoring.analysis.speeds import why
 from monitoring.analysis.study import (
     Candidate,
     Kind,
@@ -15,6 +19,7 @@ from monitoring.analysis.study import (
     look,
     study,
 )
+from monitoring.analysis.usual import DAY_S
 from monitoring.models import Analysis, Baseline, Finding, Series
 from monitoring.services import record_event
 
@@ -24,8 +29,11 @@ PAST_STAYS = timedelta(days=1)
 NOT_SEEN = timedelta(hours=1)  # a series that is gone says nothing any more
 ENDS_AFTER = 3  # looks in a row
 CHANGED_BY = 1.5  # times the size that it was dismissed with
+# So near to the beginning of the leading one another has to begin to be one incident with it.
+TOGETHER = {Kind.ANOMALY: timedelta(minutes=5), Kind.CHANGE: timedelta(hours=1)}
 ENDED_KEPT = timedelta(days=90)
 NOT_YET_S = 3  # the newest samples may be on their way
+SLOWED = (Kind.ANOMALY, Kind.CHANGE, Kind.TREND)
 STUDIED = (Kind.FORECAST, Kind.TREND, Kind.CHANGE, Kind.VOLATILITY)
 
 
@@ -70,7 +78,7 @@ def study_series(row: Analysis, now: datetime) -> None:
     candidates: list[Candidate] = []
     since, n = None, 0
     for past in selectors.pasts(host, names, int(now.timestamp())):
-        found = study(past.name, past.start, past.minutes, past.states, past.limit)
+        found = study(past.name, past.start, past.minutes, past.states, past.limit, settings.HOST_TIME_ZONE)
         candidates += found.candidates
         n += 1
         if found.usual is not None:
@@ -93,40 +101,62 @@ def study_series(row: Analysis, now: datetime) -> None:
 
 
 def _keep(believed: Iterable[Candidate], host: str, now: datetime) -> None:
-    for each in believed:
+    """The first to begin, of several the least likely one, leads its incident; only that one is an event."""
+    for each in sorted(believed, key=lambda found: (found.began, found.p)):
         began = datetime.fromtimestamp(each.began, UTC)
-        finding, is_new = Finding.objects.get_or_create(
+        open_one = selectors.open_findings(host).filter(kind=each.kind, series=each.series).first()
+        if open_one is not None:
+            _see(open_one, each, now)
+            continue
+        leader = _leader_of(host, each.kind, began)
+        finding = Finding.objects.create(
             host=host,
             series=each.series,
             kind=each.kind,
-            ended_at=None,
-            defaults={
-                "p": each.p,
-                "size": each.size,
-                "facts": each.facts,
-                "began_at": began,
-                "found_at": now,
-                "seen_at": now,
-            },
+            leader=leader,
+            p=each.p,
+            size=each.size,
+            facts=_facts(host, each, began, now),
+            began_at=began,
+            found_at=now,
+            seen_at=now,
         )
-        if not is_new:
-            _see(finding, each, now)
-            continue
         news.tell("insight", finding.pk)
-        if each.kind is Kind.ANOMALY:
+        if leader is not None:
+            _forget_dismissal(leader)  # it has become another one
+        elif each.kind is Kind.ANOMALY:
             event = record_event(host=host, at=now.timestamp(), kind="insight", text=str(finding))
             shown = {"at": now.timestamp(), "kind": event.kind, "text": event.text}
             news.tell("event", event.pk, event=shown)
 
 
+def _leader_of(host: str, kind: Kind, began: datetime) -> Finding | None:
+    if kind not in TOGETHER:
+        return None
+    near = (began - TOGETHER[kind], began + TOGETHER[kind])
+    leading = selectors.open_findings(host).filter(kind=kind, leader=None, began_at__range=near)
+    return leading.order_by("began_at", "pk").first()
+
+
+def _facts(host: str, found: Candidate, began: datetime, now: datetime) -> dict[str, Any]:
+    """With what was otherwise while models were slow: kept here, since the samples that tell it are not kept for ever."""
+    if found.size >= 0 or found.kind not in SLOWED:
+        return found.facts
+    start = began.timestamp() if found.kind is not Kind.TREND else now.timestamp() - DAY_S
+    told = [each.as_json() for each in why(host, found.series, int(start), now.timestamp())]
+    return {**found.facts, "why": told} if told else found.facts
+
+
 def _see(finding: Finding, found: Candidate, now: datetime) -> None:
     if finding.kind != Kind.ANOMALY:  # of an anomaly: when it began
         finding.began_at = datetime.fromtimestamp(found.began, UTC)
-    finding.p, finding.size, finding.facts = found.p, found.size, found.facts
+    finding.p, finding.size = found.p, found.size
+    finding.facts = _facts(finding.host, found, finding.began_at, now)
     finding.seen_at, finding.n_missed = now, 0
+    # Not who leads, nor what a person said of it meanwhile.
+    finding.save(update_fields=["began_at", "p", "size", "facts", "seen_at", "n_missed"])
     if finding.dismissed_at is not None and has_changed(finding.dismissed_size or 0.0, found.size):
         _forget_dismissal(finding)
-    finding.save()
 
 
 def has_changed(then: float, size: float) -> bool:
@@ -143,7 +173,13 @@ def _miss(finding: Finding, now: datetime) -> None:
 
 
 def _end(finding: Finding, now: datetime) -> None:
+    """Where others of its incident go on, the next one leads them."""
     finding.ended_at = now
+    heir = finding.members.filter(ended_at=None).order_by("began_at", "pk").first()
+    if heir is not None:
+        finding.members.update(leader=heir)
+        Finding.objects.filter(pk=heir.pk).update(leader=None)
+        Finding.objects.filter(pk=finding.pk).update(leader=heir)
     finding.save(update_fields=["ended_at", "n_missed"])
     news.tell("insight", finding.pk)
 
@@ -154,20 +190,18 @@ class EndedError(Exception):
 
 @transaction.atomic
 def dismiss(finding_id: int, *, who: str, why: str, now: datetime) -> None:
-    """Raises EndedError."""
-    finding = _open(finding_id)
-    finding.dismissed_at, finding.dismissed_by, finding.dismissed_why = now, who, why
-    finding.dismissed_size = finding.size
-    finding.save()
-    news.tell("insight", finding.pk)
+    """Its whole incident. Raises EndedError."""
+    for each in _incident(_open(finding_id)).filter(ended_at=None):
+        each.dismissed_at, each.dismissed_by, each.dismissed_why = now, who, why
+        each.dismissed_size = each.size
+        each.save()
+        news.tell("insight", each.pk)
 
 
 @transaction.atomic
 def show_again(finding_id: int) -> None:
-    """Raises EndedError."""
-    finding = _open(finding_id)
-    _forget_dismissal(finding)
-    finding.save()
+    """Its whole incident. Raises EndedError."""
+    _forget_dismissal(_open(finding_id))
 
 
 def _open(finding_id: int) -> Finding:
@@ -177,8 +211,12 @@ def _open(finding_id: int) -> Finding:
     return finding
 
 
+def _incident(finding: Finding) -> QuerySet[Finding]:
+    leading = finding.leader_id or finding.pk
+    return Finding.objects.filter(Q(pk=leading) | Q(leader=leading))
+
+
 def _forget_dismissal(finding: Finding) -> None:
-    """Not saved here."""
-    finding.dismissed_at = finding.dismissed_size = None
-    finding.dismissed_by = finding.dismissed_why = ""
+    """Of its whole incident."""
+    _incident(finding).update(dismissed_at=None, dismissed_size=None, dismissed_by="", dismissed_why="")
     news.tell("insight", finding.pk)

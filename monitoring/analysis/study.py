@@ -13,7 +13,7 @@ import numpy as np
 from monitoring.analysis.catalogue import matters
 from monitoring.analysis.changes import scatter_of, shift_of
 from monitoring.analysis.families import believed
-from monitoring.analysis.heading import Heading, arrival_at, heading_of, without_hours
+from monitoring.analysis.heading import Heading, Places, arrival_at, heading_of, without_hours
 from monitoring.analysis.usual import (
     BLOCK_S,
     BUCKET_S,
@@ -26,6 +26,7 @@ from monitoring.analysis.usual import (
     Usual,
     usual_of,
 )
+from monitoring.analysis.wall_clock import DEFAULT, wall
 from monitoring.store.packing import Floats
 
 # A look a minute and a study an hour, for ever: how often either may say something where there is nothing. LOOK_P: the p that a
@@ -83,8 +84,11 @@ class Studied:
     candidates: list[Candidate]
 
 
-def study(name: str, start: int, minutes: Floats, states: States, limit: float | None) -> Studied:
-    """`minutes`: means up to now, from `start` on, a multiple of an hour; NaN where nothing is known."""
+def study(
+    name: str, start: int, minutes: Floats, states: States, limit: float | None, zone: str = DEFAULT
+) -> Studied:
+    """`minutes`: means up to now, from `start` on, a multiple of an hour; NaN where nothing is known. `zone`: whose hours of the
+    day and of the week count."""
     n = len(minutes) - len(minutes) % 60
     end = start + n * MINUTE_S
     week = minutes[max(n - WEEK_MINUTES, 0) : n]
@@ -93,15 +97,17 @@ def study(name: str, start: int, minutes: Floats, states: States, limit: float |
     hours = hours[first:]  # a host that is new has a shorter week
     candidates = []
     if len(hours) >= LEAST_DAYS * 24:
-        trend = heading_of(hours, 1.0, per_day=24)
+        places = hours_of_day(end, len(hours), zone)
+        trend = heading_of(hours, 1.0, per_day=24, places=places)
         if trend is not None:
             candidates.append(_of_trend(name, trend, limit, end))
-        candidates += _of_shift(name, hours, end, trend)
+        candidates += _of_shift(name, hours, end, trend, places)
     if limit is not None:
         day = coarser(minutes[max(n - DAY_S // MINUTE_S, 0) : n], 10)
         if len(day) == 144 and (recent := heading_of(day, 1 / 6)) is not None:
             candidates.append(_of_trend(name, recent, limit, end))
-    scatter = scatter_of(minutes[:n], WEEK_MINUTES)
+    week_ago = WEEK_MINUTES - int(wall(end, zone) - wall(end - WEEK_S, zone) - WEEK_S) // MINUTE_S
+    scatter = scatter_of(minutes[:n], week_ago)
     if scatter is not None:
         large = max(scatter.ratio, 1 / scatter.ratio) >= SCATTERS
         spread = float(np.nanmedian(np.abs(minutes[n - 1440 : n] - np.nanmedian(minutes[n - 1440 : n]))))
@@ -116,7 +122,13 @@ def study(name: str, start: int, minutes: Floats, states: States, limit: float |
                 Kind.VOLATILITY, name, scatter.p, said, float(np.log2(scatter.ratio)), end - DAY_S, facts
             )
         )
-    return Studied(usual_of(start, minutes[:n], states[:n]), candidates)
+    return Studied(usual_of(start, minutes[:n], states[:n], zone), candidates)
+
+
+def hours_of_day(end: int, n: int, zone: str) -> Places:
+    """By the wall clock, of each of the `n` hours up to `end`."""
+    middles = end + HOUR_S * (np.arange(n, dtype=np.float64) + 0.5 - n)
+    return (wall(middles, zone) // HOUR_S % 24).astype(np.intp)
 
 
 def hourly(minutes: Floats) -> Floats:
@@ -149,8 +161,8 @@ def _of_trend(name: str, found: Heading, limit: float | None, end: int) -> Candi
     return Candidate(Kind.TREND, name, found.p, said, found.slope, began, facts)
 
 
-def _of_shift(name: str, hours: Floats, end: int, trend: Heading | None) -> list[Candidate]:
-    found = shift_of(without_hours(hours, 24))
+def _of_shift(name: str, hours: Floats, end: int, trend: Heading | None, places: Places) -> list[Candidate]:
+    found = shift_of(without_hours(hours, 24, places))
     if found is None:
         return []
     change = found.after - found.before

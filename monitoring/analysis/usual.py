@@ -2,18 +2,20 @@
 
 The past is cut into blocks of BLOCK_S, each with its mean, in populations by load (idle, busy, changing). A population
 has a median for each hour of the day (from DAYS_OF_PROFILE days on) or of the week (from WEEKS_OF_PROFILE weeks on), between
-whose middles it is interpolated; hours are those of UTC. How far a window of the same length is from there is judged by the
-tail of the past's own distances: a generalized Pareto distribution over the uppermost 5 % of each side (peaks over
-threshold: Siffer et al., KDD 2017), so that neither a normal distribution nor independent seconds are assumed."""
+whose middles it is interpolated; hours are those of a zone's wall clock, so that summer time moves none. How far a window of
+the same length is from there is judged by the tail of the past's own distances: a generalized Pareto distribution over the
+uppermost 5 % of each side (peaks over threshold: Siffer et al., KDD 2017), so that neither a normal distribution nor
+independent seconds are assumed."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from monitoring.alerts.baselines import AGREES, BUSY, CHANGING, IDLE, UNKNOWN
+from monitoring.analysis.wall_clock import DEFAULT, wall
 from monitoring.store.packing import Floats
 from monitoring.store.rollups import Buckets
 
@@ -83,6 +85,7 @@ class Population:
     scale: float
     above: Tail
     below: Tail
+    zone: str = DEFAULT
 
     def expected(self, at: "Floats | float") -> Floats:
         """At instants (s since 1970)."""
@@ -90,7 +93,7 @@ class Population:
         if not hours:
             return np.full(np.shape(at), self.middle)
         # 1970 began on a Thursday; only the same place in each week matters.
-        place = np.asarray(at, np.float64) / HOUR_S % hours
+        place = wall(at, self.zone) / HOUR_S % hours
         found: Floats = np.interp(place, np.arange(hours) + 0.5, np.array(self.profile), period=hours)
         return found
 
@@ -171,9 +174,9 @@ class Usual:
         return cls(data["since"], data["until"], populations)
 
 
-def usual_of(start: int, means: Floats, states: States) -> Usual | None:
-    """From minutes: their means (NaN: unknown) and load states from `start` on, a multiple of BLOCK_S. None while there is too
-    little."""
+def usual_of(start: int, means: Floats, states: States, zone: str = DEFAULT) -> Usual | None:
+    """From minutes: their means (NaN: unknown) and load states from `start` on, a multiple of BLOCK_S; `zone`: whose hours. None
+    while there is too little."""
     n = len(means) // MINUTES
     blocks = means[: n * MINUTES].reshape(n, MINUTES).mean(1)
     kinds = joined(states[: n * MINUTES].reshape(n, MINUTES))
@@ -186,26 +189,26 @@ def usual_of(start: int, means: Floats, states: States) -> Usual | None:
     for state in (IDLE, BUSY, CHANGING):
         mine = np.isfinite(blocks) & (kinds == state)
         if mine.sum() >= LEAST_BLOCKS:
-            populations[state] = _population(times[mine], blocks[mine], until - since)
+            populations[state] = _population(times[mine], blocks[mine], until - since, zone)
     return Usual(since, until, populations) if populations else None
 
 
-def _population(times: Floats, blocks: Floats, span_s: int) -> Population:
+def _population(times: Floats, blocks: Floats, span_s: int, zone: str) -> Population:
     middle = float(np.median(blocks))
     weekly = span_s >= WEEKS_OF_PROFILE * WEEK_S
     hours = 168 if weekly else 24 if span_s >= DAYS_OF_PROFILE * DAY_S else 0
     profile: tuple[float, ...] = ()
     if hours:
-        places = (times // HOUR_S % hours).astype(np.intp)
+        places = (wall(times, zone) // HOUR_S % hours).astype(np.intp)
         found = np.full(hours, middle)
         for hour in range(hours):
             mine = blocks[places == hour]
             if len(mine) >= LEAST_OF_HOUR:
                 found[hour] = np.median(mine)
         profile = tuple(float(f"{each:.6g}") for each in found)
-    bare = Population(len(blocks), middle, profile, 1.0, Tail(0, 1, 0), Tail(0, 1, 0))
+    bare = Population(len(blocks), middle, profile, 1.0, Tail(0, 1, 0), Tail(0, 1, 0), zone)
     away = blocks - bare.expected(times)
     # A series that hardly ever moves: a hundredth of its size counts as one deviation.
     floor = max(0.01 * abs(middle), 1e-9)
     scale = max(1.4826 * float(np.median(np.abs(away - np.median(away)))), floor)
-    return Population(len(blocks), middle, profile, scale, tail_of(away, floor), tail_of(-away, floor))
+    return replace(bare, scale=scale, above=tail_of(away, floor), below=tail_of(-away, floor))

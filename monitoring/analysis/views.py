@@ -18,6 +18,7 @@ from monitoring.analysis import charts, selectors, services, words
 from monitoring.analysis.catalogue import LOAD
 from monitoring.analysis.forms import DismissForm, FindingsForm
 from monitoring.analysis.study import Kind
+from monitoring.history.parameters import MAX_SERIES
 from monitoring.models import Finding
 
 PAGE = 50
@@ -44,7 +45,7 @@ def insights(request: HttpRequest) -> HttpResponse:
 @require_safe
 def usual(request: HttpRequest) -> HttpResponse:
     rows = selectors.usual_now(settings.HOST_NAME, int(timezone.now().timestamp()))
-    return render(request, "monitoring/usual.html", {"rows": rows})
+    return render(request, "monitoring/usual.html", {"rows": rows, "zone": settings.HOST_TIME_ZONE})
 
 
 @require_safe
@@ -54,12 +55,14 @@ def finding(request: HttpRequest, finding_id: int) -> HttpResponse:
 
 def _page(request: HttpRequest, finding_id: int, form: DismissForm) -> HttpResponse:
     found = get_object_or_404(Finding, pk=finding_id)
+    incident = selectors.incident_of(found)
     context = {
         "finding": found,
+        "incident": incident,
         "form": form,
         "chart": charts.finding_chart(found, timezone.now()),
         "rule_url": f"{reverse('rule-new')}?{urlencode(rule_of(found))}",
-        "history_url": _history_url(found),
+        "history_url": _history_url(found, incident),
         "chance": words.chance(found.p),
     }
     return render(request, "monitoring/finding.html", context)
@@ -125,10 +128,13 @@ def _side(sign: float) -> str:
     return (Side.BELOW if sign < 0 else Side.ABOVE).value
 
 
-def _history_url(found: Finding) -> str:
+def _history_url(found: Finding, incident: list[Finding]) -> str:
+    """All series of the incident on one cursor, its own first."""
     start, end = charts.span_of(found, timezone.now())
     times = {
         name: f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%SZ}"
         for name, second in (("from", start), ("to", end))
     }
-    return f"{reverse('history')}?{urlencode({'host': found.host, 'series': found.series, **times})}"
+    series = list(dict.fromkeys([found.series, *(each.series for each in incident)]))[:MAX_SERIES]
+    query = urlencode({"host": found.host, "series": series, **times}, doseq=True)
+    return f"{reverse('history')}?{query}"

@@ -36,6 +36,7 @@ ADVICE: tuple[tuple[str, bool, str], ...] = (
     ("gateway_total", True, "See whether answers became longer or slower: compare tokens per second of that time."),
     ("gateway_errors", True, "See the requests of that time, and the engine's log."),
     ("gateway_queued", True, "More parallel requests, or a second engine, shorten the queue; a benchmark tells how many."),
+    ("model_decode", False, "See what else was otherwise then; history has speed, power and clocks on one cursor."),
     ("gateway_tokens", False, "If requests did not become fewer, the engine is slower: see GPU clock, temperature and layers."),
     ("pressure_memory", True, "Programs wait for memory: unload models before the kernel ends a process."),
     ("pressure_io", True, "Programs wait for the disk: see who reads and writes on the live page."),

@@ -50,6 +50,19 @@ PANELS = (
          ("aicleaner_gpu_memory_total_bytes{$}", "GPU {{gpu}} total")),
     ),
     Panel("GPU power", "watt", (("aicleaner_gpu_power_watts{$}", "GPU {{gpu}}"),)),
+    Panel(
+        "GPU clocks held back", "percentunit",
+        (("aicleaner_gpu_held_power_cap_ratio{$}", "GPU {{gpu}} power cap"),
+         ("aicleaner_gpu_held_software_thermal_ratio{$}", "GPU {{gpu}} heat"),
+         ("aicleaner_gpu_held_hardware_slowdown_ratio{$}", "GPU {{gpu}} hardware")),
+        most=1,
+    ),
+    Panel("Speed of each model", "short", (("aicleaner_model_decode_tokens_per_second{$}", "{{model}} tokens/s"),)),
+    Panel(
+        "What each model holds", "bytes",
+        (("aicleaner_model_weights_bytes{$}", "{{model}} weights"), ("aicleaner_model_kv_cache_bytes{$}", "{{model}} KV cache"),
+         ("aicleaner_model_buffers_bytes{$}", "{{model}} buffers")),
+    ),
     Panel("GPU temperature", "celsius", (("aicleaner_gpu_temperature_celsius{$}", "GPU {{gpu}}"),)),
     Panel(
         "Memory of loaded models", "bytes",

@@ -14,6 +14,7 @@ CHARTS = (
     ("GPU memory", ("gpu_memory_*_bytes", "gpu_gtt_*_bytes")),
     ("GPU power", ("gpu_power_w", "gpu_power_limit_w")),
     ("GPU clocks held back", ("gpu_held_*_percent",)),
+    ("Speed of each model", ("model_decode_tokens_per_s",)),
     ("Tokens", ("gateway_tokens_per_s", "gateway_prompt_tokens_per_s")),
     ("Time to first token", ("gateway_ttft_*_ms",)),
     ("Whole answers", ("gateway_total_*_ms",)),
@@ -22,6 +23,9 @@ CHARTS = (
     ("Requests in flight", ("gateway_running", "gateway_queued")),
     ("Models in memory", ("engine_memory_bytes", "engine_vram_bytes")),
     ("Memory of each model", ("model_memory_bytes", "model_vram_bytes", "model_process_memory_bytes")),
+    ("What each model holds", ("model_weights_bytes", "model_kv_cache_bytes", "model_buffers_bytes")),
+    ("CPU of each model", ("model_process_cpu_percent", "cpu_others_percent")),
+    ("Length of prompts and contexts", ("model_prompt_tokens", "model_context_tokens")),
     ("Models on the CPU", ("engine_cpu_share_percent", "model_cpu_share_percent")),
     ("Memory", ("memory_*_bytes", "swap_used_bytes", "swap_total_bytes")),
     ("Swap traffic", ("swap_*_bytes_per_s",)),
@@ -36,17 +40,23 @@ CHARTS = (
     ("Temperature", ("temperature_celsius", "gpu_*_celsius")),
 )
 # What a page begins with; of these what is there.
-DEFAULT = ("cpu_percent", "memory_used_percent", "gpu_util_percent", "gpu_power_w", "gateway_tokens_per_s")
+DEFAULT = (
+    "cpu_percent", "memory_used_percent", "gpu_util_percent", "gpu_power_w", "gpu_held_power_cap_percent",
+    "gpu_held_software_thermal_percent", "gpu_held_hardware_thermal_percent", "gpu_held_hardware_slowdown_percent",
+    "model_decode_tokens_per_s", "gateway_tokens_per_s",
+)  # fmt: skip
 # What the metric alone does not say.
 _WORDS = {
     "cpu_percent": "busy",
     "gpu_util_percent": "busy",
     "memory_used_percent": "of the host",
     "gateway_tokens_per_s": "generated",
+    "model_decode_tokens_per_s": "generated",
     "gateway_prompt_tokens_per_s": "prompt",
     "swap_used_bytes": "swap used",
     "swap_total_bytes": "swap total",
     "temperature_celsius": "sensor",
+    "cpu_others_percent": "all other processes",
 }
 # Labels whose values need no word before them.
 _NAMED_BY_THEMSELVES = ("mount", "device", "interface", "sensor", "model")
@@ -66,7 +76,13 @@ class Group:
 def unit(metric: str) -> str:
     if metric.startswith("gpu_joules_per_token"):
         return "J"
-    return "tokens/s" if metric.endswith("tokens_per_s") else unit_of(metric)
+    return (
+        "tokens/s"
+        if metric.endswith("tokens_per_s")
+        else "tokens"
+        if metric.endswith("_tokens")
+        else unit_of(metric)
+    )
 
 
 def group_of(metric: str) -> Group:

@@ -1,4 +1,4 @@
-"""The page, its data and its files; all three take the same query string."""
+"""The page, its data and its files; all take the same query string."""
 
 import json
 import time
@@ -11,8 +11,9 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from monitoring.analysis.speeds import explanations
 from monitoring.history import exports, selectors
-from monitoring.history.parameters import RANGES, View, ViewForm, iso
+from monitoring.history.parameters import COMPARISONS, RANGES, View, ViewForm, iso
 
 # Fetched with the page: as imports of imports they would come one round trip after the other.
 MODULES = (
@@ -20,7 +21,14 @@ MODULES = (
         f"js/history/{name}.js"
         for name in ("charts", "lane", "picker", "picture", "pointer", "scale", "state")
     ),
-    *("js/history/table.js", "js/history/traces.js", "js/plots.js", "js/live/dom.js", "js/live/format.js"),
+    *(
+        "js/history/speeds.js",
+        "js/history/table.js",
+        "js/history/traces.js",
+        "js/plots.js",
+        "js/live/dom.js",
+        "js/live/format.js",
+    ),
 )
 
 KEPT = (
@@ -62,6 +70,26 @@ def page(request: HttpRequest) -> HttpResponse:
 def data(request: HttpRequest) -> HttpResponse:
     """400 with `{"errors": {FIELD: [sentences]}}` for what can't be asked."""
     return _answer(request, lambda view, now: _json(selectors.charts(view, now)))
+
+
+@require_safe
+@never_cache
+def speeds(request: HttpRequest) -> HttpResponse:
+    """HTML: of each model that generated something in the view, how fast it was against before, and why."""
+
+    def answer(view: View, now: float) -> HttpResponse:
+        earlier = COMPARISONS[view.compare][0] if view.compare else ""
+        found = [
+            (host, each)
+            for host in view.hosts
+            for each in explanations(
+                host, view.start, view.end, now=now, earlier_s=view.earlier_s, earlier=earlier
+            )
+        ]
+        context = {"found": found, "several_hosts": len(view.hosts) > 1}
+        return render(request, "monitoring/speeds.html", context)
+
+    return _answer(request, answer)
 
 
 @require_safe

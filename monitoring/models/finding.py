@@ -4,6 +4,7 @@ from django.db import models
 
 from monitoring.alerts.series import split_series
 from monitoring.analysis import words
+from monitoring.analysis.causes import Explanation
 from monitoring.analysis.study import Kind
 from monitoring.models.series import Series
 
@@ -29,10 +30,14 @@ GROUP_OF = {
 class Finding(models.Model):
     """One thing said about one series, from `found_at` until `ended_at`. While it is open its facts are kept new.
 
+    Those that began together are one incident: the leading one has no `leader`, the others have it as theirs. As long as one of
+    them is open, so is the leading one. An incident is dismissed as a whole.
+
     A dismissed one is hidden until it ends or changes: `dismissed_size` is how much of it there was then."""
 
     host = models.CharField(max_length=100)
     series = models.CharField(max_length=200)
+    leader = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="members")
     kind = models.CharField(
         max_length=10,
         choices=[
@@ -91,6 +96,11 @@ class Finding(models.Model):
     @property
     def advice(self) -> str:
         return words.advice(self.kind, self.series, self.size)
+
+    @property
+    def explanations(self) -> list[Explanation]:
+        """Of a fall of tokens per second: of each model that was slower, what else was otherwise."""
+        return [Explanation.of_json(each) for each in self.facts.get("why", ())]
 
     @property
     def method(self) -> str:

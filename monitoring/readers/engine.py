@@ -6,13 +6,15 @@ import json
 import re
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import redis
 
+from monitoring.headroom import MOST, need_of
+from monitoring.kv_cache import Cache, kv_cache_bytes
 from monitoring.readers.base import Poller, Reader, Reading, Roots, Values, label
 from monitoring.readers.gateway import KEY
 from monitoring.readers.runners import Runners
@@ -23,16 +25,20 @@ TIMEOUT_S = 3.0
 LATE_S = 10.0
 EARLY_S = 5.0  # so much before the end of its keep-alive a model leaves early
 REMEMBER_S = 30.0  # for so long a model that left early may be taken for the one that made place
-_FROM = re.compile(r"^FROM \S*?(sha256[-:][0-9a-f]{64})\s*$", re.MULTILINE)
+_FROM = re.compile(r"^FROM (.*?)sha256[-:]([0-9a-f]{64})\s*$", re.MULTILINE)
 
 
 @dataclass
 class Loaded:
-    """What is known of a loaded model beyond `/api/ps`. `since`: monotonic s of the first sight of it."""
+    """What is known of a loaded model beyond `/api/ps`. `since`: monotonic s of the first sight of it; `cache`: once its process
+    is found, of that process."""
 
     digest: str
     since: float
     file: str
+    info: dict[str, Any]
+    pid: int | None = None
+    cache: Cache | None = None
 
 
 class Engine(Reader):
@@ -46,6 +52,9 @@ class Engine(Reader):
         self._engine: dict[str, Any] | None = None
         self._tags: tuple[float, int | None] = (-TAGS_EVERY_S, None)
         self._weights: dict[str, int] = {}  # bytes of the model's file, by digest
+        self._on_disk: list[tuple[str, str]] = []  # name and digest
+        self._infos: dict[str, dict[str, Any]] = {}  # `model_info`, by digest
+        self._took: dict[str, tuple[int, int | None]] = {}  # bytes and context of the last load, by digest
         self._loaded: dict[str, Loaded] = {}
         self._runners = Runners(roots)
         self._models: list[dict[str, Any]] = []
@@ -84,8 +93,12 @@ class Engine(Reader):
                 tags = self._get(engine["url"], "/api/tags").get("models") or []
                 self._tags = (now, len(tags))
                 self._weights = {each.get("digest"): int(each.get("size") or 0) for each in tags}
+                self._on_disk = sorted((each.get("name", ""), each.get("digest", "")) for each in tags)
+                self._infos = {key: info for key, info in self._infos.items() if key in self._weights}
+                self._took = {key: took for key, took in self._took.items() if key in self._weights}
             models = [self._describe(engine["url"], each, now) for each in found]
             self._note_left(models, now)
+            self._learn_one(engine["url"])
             state["up"] = True
         except (OSError, http.client.HTTPException, ValueError, TypeError, AttributeError) as error:
             state |= {"up": False, "error": str(error) or type(error).__name__}
@@ -104,8 +117,30 @@ class Engine(Reader):
         left = [{"name": each["name"], "loaded_s": each["loaded_s"]} for _, each in self._left]
         return Reading(
             values,
-            {"engine": state, "models": models, "left_early": left, "models_on_disk": self._tags[1]},
+            {
+                "engine": state,
+                "models": models,
+                "left_early": left,
+                "models_on_disk": self._tags[1],
+                "on_disk": self._needs() if up else [],
+            },
         )
+
+    def _learn_one(self, url: str) -> None:
+        """One `/api/show` a second, until the architecture of each model on the disk is known. One that the engine can't show
+        counts as known by its file alone."""
+        for name, digest in self._on_disk[:MOST]:
+            if digest not in self._infos:
+                self._infos[digest] = self._get(url, "/api/show", {"model": name}).get("model_info") or {}
+                return
+
+    def _needs(self) -> list[dict[str, Any]]:
+        found = []
+        for name, digest in self._on_disk:
+            need = need_of(self._weights[digest], self._infos.get(digest), self._took.get(digest))
+            told = {"n_bytes": None, "basis": None, "context": None} if need is None else asdict(need)
+            found.append({"name": name, **told})
+        return found
 
     def _note_left(self, models: list[dict[str, Any]], now: float) -> None:
         names = {each["name"] for each in models}
@@ -124,13 +159,19 @@ class Engine(Reader):
         if loaded is None or loaded.digest != digest:
             shown = self._get(url, "/api/show", {"model": name})
             match = _FROM.search(str(shown.get("modelfile") or ""))
-            loaded = self._loaded[name] = Loaded(digest, now, match[1].replace(":", "-") if match else "")
+            file = f"{match[1]}sha256-{match[2]}" if match else ""
+            loaded = self._loaded[name] = Loaded(digest, now, file, shown.get("model_info") or {})
         pid = self._runners.find(loaded.file, now) if loaded.file else None
+        if pid != loaded.pid:
+            loaded.pid, loaded.cache = pid, None if pid is None else self._runners.cache(pid)
+        if known["size_bytes"]:
+            self._took[digest] = (known["size_bytes"], known["context_length"])
         return {
             **known,
-            "weights_bytes": self._weights.get(digest) or None,
+            **parts_of(known, self._weights.get(digest) or None, loaded),
             "pid": pid,
             "process_memory_bytes": None if pid is None else self._runners.memory_bytes(pid),
+            "process_cpu_percent": None if pid is None else self._runners.cpu_percent(pid, now),
             "loaded_s": now - loaded.since,
         }
 
@@ -151,6 +192,20 @@ class Engine(Reader):
             raise
 
 
+def parts_of(model: dict[str, Any], weights: int | None, loaded: Loaded) -> dict[str, int | None]:
+    """What its memory is made of. `buffers_bytes`: what is left beside weights and KV cache; None where one of them is unknown,
+    or nothing is left: a file that is mapped into memory need not be in it wholly."""
+    context, cache = model["context_length"], None
+    if context and loaded.cache is not None:
+        cache = kv_cache_bytes(loaded.info, context, loaded.cache)
+    rest = None if weights is None or cache is None else model["size_bytes"] - weights - cache
+    return {
+        "weights_bytes": weights,
+        "kv_cache_bytes": cache,
+        "buffers_bytes": rest if rest is not None and rest >= 0 else None,
+    }
+
+
 def values_of(models: list[dict[str, Any]]) -> Values:
     """Series of each loaded model."""
     values: Values = {}
@@ -162,6 +217,11 @@ def values_of(models: list[dict[str, Any]]) -> Values:
             f"model_vram_bytes{labels}": each["vram_bytes"],
             f"model_cpu_share_percent{labels}": None if share is None else 100 * (1 - share),
             f"model_process_memory_bytes{labels}": each["process_memory_bytes"],
+            f"model_process_cpu_percent{labels}": each["process_cpu_percent"],
+            f"model_weights_bytes{labels}": each["weights_bytes"],
+            f"model_kv_cache_bytes{labels}": each["kv_cache_bytes"],
+            f"model_buffers_bytes{labels}": each["buffers_bytes"],
+            f"model_context_tokens{labels}": each["context_length"],
         }
     return values
 

@@ -1,11 +1,12 @@
-"""The gateway's rates, which it leaves in Valkey each second."""
+"""The gateway's rates, which it leaves in Valkey each second, and how fast each model generated of late."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import redis
 
-from monitoring.readers.base import Reader, Reading, Roots, Values
+from monitoring.readers.base import Reader, Reading, Roots, Values, label
 
 KEY = "aicleaner:gateway:stats"
 SERIES = (
@@ -33,7 +34,23 @@ class Gateway(Reader):
         if stats is not None:
             stats.pop("histograms", None)  # for exports, not for each page each second
         values: Values = {f"gateway_{name}": (stats or {}).get(name) for name in SERIES}
+        values |= speeds_of((stats or {}).get("speeds") or {})
         return Reading(values, {"gateway": stats})
 
     def close(self) -> None:
         self.valkey.close()
+
+
+def speeds_of(speeds: Mapping[str, Mapping[str, float | None]]) -> Values:
+    """Series of each model that answered within the last minute."""
+    values: Values = {}
+    for model, speed in speeds.items():
+        labels = f"{{model={label(tagged(model))}}}"
+        values[f"model_decode_tokens_per_s{labels}"] = speed["tokens_per_s"]
+        values[f"model_prompt_tokens{labels}"] = speed["prompt_tokens"]
+    return values
+
+
+def tagged(model: str) -> str:
+    """The name as the engine lists it: clients may leave out `latest`."""
+    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"

@@ -73,6 +73,15 @@ FIELD_RATES = {
     "held_power_brake_percent": ("NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN", _NS_TO_PERCENT),
 }
 FIELDS = {**FIELD_GAUGES, **FIELD_RATES}
+# Bits of the instant for what has no counter of time, or none on this card: a second in which it is seen counts wholly.
+HELD_BITS = {
+    "held_power_cap_percent": 0x4,
+    "held_hardware_slowdown_percent": 0x8,
+    "held_sync_boost_percent": 0x10,
+    "held_software_thermal_percent": 0x20,
+    "held_hardware_thermal_percent": 0x40,
+    "held_power_brake_percent": 0x80,
+}
 
 SERIES_OF = {
     **{each.question: each.series for each in EACH_SECOND + EACH_MINUTE},
@@ -140,6 +149,9 @@ class Card:
             bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
         values["throttle_bits"] = None if bits is None else float(bits)
         values |= self._read_fields(now)
+        for series, bit in HELD_BITS.items():
+            if series not in self._fields:
+                values[series] = None if bits is None else 100.0 * bool(int(bits) & bit)
         if all(value is None for value in values.values()):
             raise LostError("no call is answered")
         state = {

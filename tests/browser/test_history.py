@@ -248,6 +248,40 @@ def test_metrics_devices_and_hosts_are_searched_and_chosen(page: Page, product: 
     expect(page.locator("#picker-search")).to_be_focused()
 
 
+SLOW = """
+import django, time; django.setup()
+import numpy as np
+from tests.monitoring.stored import store_rolled
+end, n = int(time.time()) // 300 * 300, 12 * 3600
+slow, noise = np.arange(n) >= n - 2400, np.random.default_rng(1).normal(0, 1, n)
+columns = {
+    "model_decode_tokens_per_s{model=m:latest}": np.where(slow, 41, 50) + noise,
+    "gpu_held_power_cap_percent{gpu=0}": np.where(slow, 62, 3) + noise,
+    "gpu_power_w{gpu=0}": np.where(slow, 220, 262) + noise,
+}
+store_rolled("slow-box", end - n, columns)
+"""
+
+
+def test_the_page_says_why_a_model_was_slow_beside_power_and_clocks_on_one_cursor(
+    page: Page, product: Product
+) -> None:
+    environment = {**product.environment, "DJANGO_SETTINGS_MODULE": "aicleaner_site.settings"}
+    subprocess.run([sys.executable, "-c", SLOW], cwd=BASE_DIR, env=environment, check=True)
+    look(page, product, "range=6h&host=slow-box")
+    said = page.locator("#speeds .slower")
+    expect(said).to_contain_text("18 % fewer tokens/s: power-capped 62 % of the interval (3.0 % before)")
+    expect(said).not_to_contain_text("UTC")  # in the viewer's zone
+    assert {"GPU powerW", "GPU clocks held back%", "Speed of each modeltokens/s"} <= set(seen(page)["titles"])
+    page.get_by_text("What it rests on").click()
+    expect(said).to_contain_text("in the 7 days before")
+    expect(said).to_contain_text("need not be the cause")
+    page.select_option("#compare", "week")
+    expect(page.locator("#speeds")).to_contain_text(
+        "in the rest of this time"
+    )  # nothing is known of a week ago
+
+
 def test_files_hold_what_is_shown(page: Page, product: Product, attic: str) -> None:
     look(page, product, f"range=24h&{ATTIC}")
 

@@ -122,3 +122,56 @@ def test_numbers_keep_their_width_and_unknown_is_a_dash(page: Page) -> None:
         *("7.73 / 12.0 GB", "8.4 ms", "999 ms", "1.23 s"),
         *("59 s", "1:01 min", "1 h 06 min", "kept", "25 %"),
     ]
+
+
+def test_labels_of_an_axis_find_room_and_legends_say_every_digit(page: Page) -> None:
+    said = page.evaluate(
+        """async () => {
+            const { formatOf } = await import('/static/js/history/scale.js');
+            return [['', 43048960, false], ['', 43048960, true], ['', 99999, false], ['J', 5e6, false], ['J', 5e6, true],
+                ['%', 50, false]]
+                .map(([unit, value, exact]) => formatOf(unit)(value, exact));
+        }"""
+    )
+    assert said == ["43M", "43,048,960", "99,999", "5M", "5,000,000 J", "50 %"]
+
+
+ROOM = """async (models) => {
+    const { drawRoom } = await import('/static/js/live/models.js');
+    const box = document.createElement('details');
+    for (const tag of ['summary', 'div', 'p']) box.append(document.createElement(tag));
+    drawRoom(box, { state: { room: { free_vram_bytes: 8 * 2 ** 30, free_memory_bytes: 16 * 2 ** 30, n_more: 2, models } } });
+    const lines = [...box.querySelectorAll('.room')].map(each => [...each.children].map(one => one.textContent));
+    return [box.hidden, box.children[0].textContent, lines, box.children[2].textContent];
+}"""
+
+
+def test_room_for_the_next_model_is_told_of_each_in_words(page: Page) -> None:
+    gib = 2**30
+    model = {"basis": "measured", "context": 8192, "gpu_share": 0, "short_bytes": 0}
+    hidden, free, lines, note = page.evaluate(
+        ROOM,
+        [
+            {**model, "name": "a", "n_bytes": 5 * gib, "place": "gpu"},
+            {**model, "name": "b", "n_bytes": 10 * gib, "place": "split", "gpu_share": 0.8},
+            {
+                **model,
+                "name": "c",
+                "basis": "weights",
+                "n_bytes": 40 * gib,
+                "place": "none",
+                "short_bytes": 16 * gib,
+            },
+            {**model, "name": "d", "basis": None, "n_bytes": None, "place": "unknown"},
+        ],
+    )
+    assert not hidden
+    assert free == "Room for the next model: 8.00 GB VRAM, 16.0 GB memory free"
+    assert lines == [
+        ["a", "5.00 GB", "fits on the GPU"],
+        ["b", "10.0 GB", "fits in part: 80 % on the GPU"],
+        ["c", "at least 40.0 GB", "does not fit: 16.0 GB short"],
+        ["d", "", "unknown"],
+    ]
+    assert note.endswith("2 more models are not shown.")
+    assert page.evaluate(ROOM, [])[0]  # nothing to tell

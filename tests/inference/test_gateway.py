@@ -337,6 +337,7 @@ def test_tokens_that_streamed_are_corrected_by_the_engine_s_count() -> None:
         "cache": "bypass",
         "output_tokens": 12,
         "prompt_tokens": 5,
+        "eval_ms": 60.0,
         "ttft_ms": 20.0,
         "total_ms": 90.0,
     }
@@ -349,3 +350,19 @@ def test_tokens_that_streamed_are_corrected_by_the_engine_s_count() -> None:
     stats.finished({**record, "error": "broken off", "total_ms": 1.0}, 10, 1.5)
     assert stats.snapshot(2.0)["total_p50_ms"] == 90.0
     assert stats.snapshot(70.0)["ttft_p50_ms"] is None
+
+
+def test_a_model_s_speed_is_that_of_the_requests_that_ended_within_a_minute() -> None:
+    stats = Stats(0.0)
+    record = {
+        "model": "m", "error": "", "cache": "miss", "output_tokens": 12, "prompt_tokens": 5, "eval_ms": 60.0, "ttft_ms": 9.0,
+        "total_ms": 90.0,
+    }  # fmt: skip
+    stats.finished(record, 12, 0.5)
+    assert stats.snapshot(1.0)["speeds"] == {"m": {"tokens_per_s": 200.0, "prompt_tokens": 5.0}}
+    stats.finished({**record, "cache": "hit"}, 0, 1.1)  # generated another time
+    stats.finished({**record, "error": "broken off"}, 0, 1.1)
+    stats.finished({**record, "model": "n", "eval_ms": None}, 12, 1.1)  # the engine does not tell
+    stats.finished({**record, "output_tokens": 8, "eval_ms": 140.0, "prompt_tokens": None}, 8, 1.1)
+    assert stats.snapshot(1.2)["speeds"] == {"m": {"tokens_per_s": 100.0, "prompt_tokens": 5.0}}
+    assert stats.snapshot(61.3)["speeds"] == {}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.collector import _join_models
-from monitoring.derived import JoulesPerToken
+from monitoring.derived import JoulesPerToken, cpu_of_others
 
 NAMES = ("gpu_joules_per_token", "gpu_joules_per_token_error")
 
@@ -59,3 +59,13 @@ def test_a_model_s_process_is_found_on_every_card() -> None:
     assert _join_models({**state, "gpus": []}) == {}  # there is nowhere else to be
     _join_models(state)
     assert [each["process_vram_bytes"] for each in state["models"]] == [150, None, None]
+
+
+def test_other_processes_have_what_the_models_do_not() -> None:
+    up: dict[str, Any] = {"engine": {"up": True}, "models": [{"process_cpu_percent": 30.0}]}
+    assert cpu_of_others({"cpu_percent": 80.0}, up) == {"cpu_others_percent": 50.0}
+    assert cpu_of_others({"cpu_percent": 20.0}, up) == {"cpu_others_percent": 0.0}
+    assert cpu_of_others({"cpu_percent": 20.0}, {**up, "models": []}) == {"cpu_others_percent": 20.0}
+    unknown = {**up, "models": [{"process_cpu_percent": None}, *up["models"]]}
+    assert cpu_of_others({"cpu_percent": 80.0}, unknown) == {"cpu_others_percent": None}
+    assert cpu_of_others({"cpu_percent": 80.0}, {"engine": {"up": False}}) == {}

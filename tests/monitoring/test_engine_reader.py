@@ -70,6 +70,21 @@ def test_a_model_is_joined_to_its_process(engine: Server, reader: Engine) -> Non
     assert abs(model["process_memory_bytes"] - process.memory_info().rss) < 2**27
     assert model["weights_bytes"] == SAMPLE.stat().st_size
     assert model["weights_bytes"] < model["size_bytes"]
+    # 512 cells (it was trained for no more), 6 layers, 2 heads of 64, keys and values in two bytes
+    assert model["kv_cache_bytes"] == 512 * 6 * 2 * 128 * 2
+    assert model["buffers_bytes"] == model["size_bytes"] - model["weights_bytes"] - model["kv_cache_bytes"]
+    assert reading.values["model_kv_cache_bytes{model=sample:latest}"] == model["kv_cache_bytes"]
+    assert reading.values["model_context_tokens{model=sample:latest}"] == 512
+    needs = {each["name"]: each for each in reading.state["on_disk"]}
+    assert needs["sample:latest"]["basis"] == "measured"
+    assert needs["sample:latest"]["n_bytes"] == model["size_bytes"]
+
+    def both_shown() -> dict[str, Any] | None:
+        found = {each["name"]: each for each in reader.read(time.monotonic()).state["on_disk"]}
+        return found if found["other:latest"]["basis"] == "computed" else None
+
+    other = wait_for(both_shown, "the other's architecture is known")["other:latest"]
+    assert other["n_bytes"] > model["kv_cache_bytes"]
     assert 0 < model["leaves_in_s"] <= 300
     assert reading.values["model_process_memory_bytes{model=sample:latest}"] == model["process_memory_bytes"]
     assert reading.values["model_cpu_share_percent{model=sample:latest}"] == 100
@@ -117,8 +132,16 @@ def test_a_runner_is_looked_for_by_the_name_of_the_file(tmp_path: Path) -> None:
     assert runners.find("sha256-ab", 1.0) is None  # too soon to look again
     assert runners.find("sha256-ab", 5.0) == 7
     assert runners.memory_bytes(7) == 25 * os.sysconf("SC_PAGE_SIZE")
+    (tmp_path / "8").mkdir()
+    (tmp_path / "8" / "cmdline").write_bytes(b"runner\0--model\0/other/blobs/sha256-ab\0")
+    assert runners.find("/other/blobs/sha256-ab", 10.0) == 8  # another engine runs the same blob
+    assert runners.find("/models/blobs/sha256-ab", 15.0) == 7
+    assert runners.find("/root/.ollama/blobs/sha256-ab", 20.0) is None  # one of the two, nobody knows which
     (tmp_path / "7" / "cmdline").write_bytes(b"something else\0")
-    assert runners.find("sha256-ab", 6.0) is None
+    assert runners.find("/models/blobs/sha256-ab", 21.0) is None
+    assert (
+        runners.find("/root/.ollama/blobs/sha256-ab", 25.0) == 8
+    )  # a container's own folder, but the only one
     assert runners.memory_bytes(8) is None
 
 

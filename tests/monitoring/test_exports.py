@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -27,7 +28,9 @@ from monitoring.exports import otlp, selectors
 from monitoring.exports.families import Distribution, Family, families_of, family_of
 from monitoring.exports.prometheus import prometheus_text
 from monitoring.readers.base import Roots
+from monitoring.readers.engine import values_of
 from monitoring.readers.gateway import KEY as GATEWAY_KEY
+from monitoring.readers.gateway import speeds_of, tagged
 from tests.monitoring.replay import Replay
 from tests.monitoring.test_nvidia import add_card, driver
 
@@ -50,7 +53,14 @@ SAMPLE = {
 
 def gateway() -> dict[str, Any]:
     stats = Stats(0.0)
-    record = {"error": "", "cache": "bypass", "output_tokens": 5, "prompt_tokens": 1, "ttft_ms": 15.0}
+    record = {
+        "error": "",
+        "cache": "bypass",
+        "output_tokens": 5,
+        "prompt_tokens": 1,
+        "ttft_ms": 15.0,
+        "eval_ms": 50.0,
+    }
     stats.finished({**record, "model": 'a"b', "total_ms": 100.0}, 5, 1.0)
     stats.finished({**record, "model": 'a"b', "total_ms": 100_000.0}, 5, 1.0)
     return stats.snapshot(2.0)
@@ -221,10 +231,29 @@ def test_a_metric_has_one_name_each(metric: str, name: str, otel: str | None) ->
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ("m", "m:latest"),
+        ("m:7b", "m:7b"),
+        ("hf.co/a/m", "hf.co/a/m:latest"),
+        ("box:5000/m", "box:5000/m:latest"),
+    ],
+)
+def test_a_model_s_speed_has_the_name_that_the_engine_lists(asked: str, name: str) -> None:
+    assert tagged(asked) == name
+    speeds = speeds_of({asked: {"tokens_per_s": 50.0, "prompt_tokens": None}})
+    assert speeds == {
+        f"model_decode_tokens_per_s{{model={name}}}": 50.0,
+        f"model_prompt_tokens{{model={name}}}": None,
+    }
+
+
 def test_the_grafana_dashboard_asks_for_names_that_are_exported(
     admin_client: Client, tmp_path: Path, valkey_url: str
 ) -> None:
-    """GPU names come from a recorded card, the others from this machine and an engine that is away."""
+    """GPU names come from a recorded card, those of a model from the readers, the others from this machine and an engine that is
+    away."""
     with redis.from_url(valkey_url) as valkey:
         valkey.set(GATEWAY_KEY, json.dumps({"engine": {"url": "http://127.0.0.1:1", "kind": "embedded"}}))
         sampler = Sampler("box", Roots(valkey_url=valkey_url))
@@ -234,6 +263,7 @@ def test_the_grafana_dashboard_asks_for_names_that_are_exported(
         valkey.delete(GATEWAY_KEY)
     add_card(tmp_path)
     names = [*sample["v"], *driver(tmp_path, Replay("rtx-3080")).read(100.0).values]
+    names += [*values_of([defaultdict(lambda: None, name="m")]), *speeds_of({"m": defaultdict(lambda: None)})]
     known = {family_of(split_series(name)[0]).name for name in names} | {each.name for each in families()}
     answer = admin_client.get("/metrics/grafana.json")
     assert answer["Content-Disposition"].startswith("attachment")

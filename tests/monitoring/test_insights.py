@@ -167,6 +167,7 @@ def test_a_quiet_host_says_what_was_looked_at_and_since_when(person: Client, kno
     usual = person.get(reverse("insights-usual")).content.decode()
     assert CPU in usual
     assert "0.3 weeks" in usual
+    assert f"those of {settings.HOST_TIME_ZONE}, the time zone of this host" in usual
 
 
 def test_findings_are_grouped_filtered_and_asked_for_in_few_queries(

@@ -74,6 +74,7 @@ def test_a_card_at_work_gives_every_row_of_the_table(tmp_path: Path) -> None:
         "held_software_thermal_percent": 0,
         "held_hardware_thermal_percent": 0,
         "held_power_brake_percent": 0,
+        "held_hardware_slowdown_percent": 0,
     }
     gpu = gpu_of(reading)
     assert (gpu["name"], gpu["driver"]) == ("NVIDIA GeForce RTX 3080", "595.58.03")
@@ -171,6 +172,19 @@ def test_an_older_driver_is_asked_by_the_older_names(tmp_path: Path) -> None:
     assert (values["memory_used_bytes"], values["memory_reserved_bytes"]) == (2 * MIB, None)
     assert gpu_of(reading)["throttle"] == ["hardware slowdown"]
     assert gpu_of(reading)["idle"] is True
+
+
+def test_a_card_without_counters_of_time_is_held_back_for_the_seconds_in_which_its_bit_is_seen(
+    tmp_path: Path,
+) -> None:
+    replay = Replay("a100-mig", nvmlDeviceGetCurrentClocksEventReasons=0x20 | 0x8)
+    asked = driver(tmp_path, replay)
+    asked.read(100.0)  # it learns which fields the driver does not know
+    values = values_of(asked.read(101.0))
+    assert values["held_software_thermal_percent"] == values["held_hardware_slowdown_percent"] == 100
+    assert values["held_power_brake_percent"] is None  # it has a counter, which did not answer
+    replay.calls["nvmlDeviceGetCurrentClocksEventReasons"] = 0
+    assert values_of(asked.read(102.0))["held_software_thermal_percent"] == 0
 
 
 def test_a_byte_counter_that_wraps_is_unknown_for_that_second(tmp_path: Path) -> None:

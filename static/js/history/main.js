@@ -5,6 +5,7 @@ import { Lane } from "./lane.js";
 import { Picker } from "./picker.js";
 import { download } from "./picture.js";
 import { moved } from "./pointer.js";
+import { Speeds } from "./speeds.js";
 import { bounded, query, zoomed } from "./state.js";
 import { drawEvents, drawSummary } from "./table.js";
 
@@ -28,6 +29,7 @@ const view = {
 };
 const times = ([from, to]) => ({ range: "", from, to });
 let charts = null, lane = null, picker = null;
+const speeds = new Speeds($("speeds"));
 
 function change(what, { remember = true } = {}) {
   clearTimeout(waiting);
@@ -73,6 +75,7 @@ function show(found) {
   charts.show(found);
   drawSummary($("summary"), found);
   drawEvents($("events"), found.events, found.to - found.from);
+  speeds.show(query(state));
   const lost = found.missing.length ? ` Not recorded on ${state.hosts.length > 1 ? "these hosts" : "this host"}: ${found.missing.join(", ")}.` : "";
   setText($("resolution"), `${found.resolution}${found.compared ? ` ${found.compared.resolution}` : ""}${lost}`);
   setText($("n-lines"), String(found.charts.reduce((n, { lines }) => n + lines.length, 0)));

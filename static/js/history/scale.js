@@ -4,7 +4,10 @@ import { byteRate, bytes, celsius, milliseconds, number, percent, watts } from "
 export const LEFT = 60, RIGHT = 14; // px beside the plot in every chart and in the lane, so that one x is one time in all
 const FORMATS = { "%": percent, B: bytes, "B/s": byteRate, ms: milliseconds, "°C": celsius, W: watts };
 // On an axis (`exact` false) only what people know as part of the number stands with it; the chart's title has the unit.
-export const formatOf = (unit) => FORMATS[unit] ?? ((value, exact = true) => (value === null || value === undefined ? "–" : `${number(value, 2, exact)}${exact ? ` ${unit}` : ""}`.trim()));
+// There a large number is shortened ("43M"): counters have more digits than the room beside a plot.
+const compact = new Intl.NumberFormat(undefined, { notation: "compact", maximumSignificantDigits: 3 });
+const plain = (value, exact) => (!exact && Math.abs(value) >= 1e5 ? compact.format(value) : number(value, 2, exact));
+export const formatOf = (unit) => FORMATS[unit] ?? ((value, exact = true) => (value === null || value === undefined ? "–" : `${plain(value, exact)}${exact ? ` ${unit}` : ""}`.trim()));
 
 const MINUTE = 60, HOUR = 3600, DAY = 86400;
 const STEPS = [1, 5, 10, 15, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR];

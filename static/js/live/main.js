@@ -5,7 +5,7 @@ import { drawGpus } from "./gpus.js";
 import { Health } from "./health.js";
 import { drawHost, drawProcesses } from "./host.js";
 import { Lane } from "./lane.js";
-import { drawModels } from "./models.js";
+import { drawModels, drawRoom } from "./models.js";
 import { startPrompt } from "./prompt.js";
 import { listen } from "./socket.js";
 import { Window } from "./window.js";
@@ -22,6 +22,7 @@ function draw() {
   if (document.hidden) return; // nobody looks: the numbers are kept, the drawing waits
   drawFigures($("kpis"), newest, window_);
   drawModels($("models"), $("models-note"), newest, lane.events);
+  drawRoom($("room"), newest);
   drawGpus($("gpus"), $("cols"), newest);
   drawHost($("host"), $("host-note"), newest);
   drawProcesses($("processes"), newest);

@@ -9,20 +9,54 @@ function makeModel() {
   return box;
 }
 
-// What it takes: weights as in its file, the rest (KV cache, buffers), and what its process really holds.
+// What it takes: weights as in its file, KV cache where its type is known, the rest; and what its process really holds.
 function memory(model) {
-  const rest = model.weights_bytes ? model.size_bytes - model.weights_bytes : null;
+  const { weights_bytes: weights, kv_cache_bytes: cache, buffers_bytes: buffers } = model, rest = weights ? model.size_bytes - weights : null;
+  const parts = cache ? [
+    weights ? `weights ${bytes(weights)}` : "", `KV cache ${bytes(cache)}`, buffers === null ? "" : `buffers ${bytes(buffers)}`,
+  ].filter(Boolean).join(", ") : rest > 0 ? `weights ${bytes(weights)}, KV cache and buffers ${bytes(rest)}` : "";
   return [
-    rest > 0 ? `weights ${bytes(model.weights_bytes)}, KV cache and buffers ${bytes(rest)}` : "",
+    parts,
     model.process_memory_bytes ? `process ${bytes(model.process_memory_bytes)}` : "",
     model.process_vram_bytes ? `${bytes(model.process_vram_bytes)} VRAM` : "",
   ].filter(Boolean).join(" · ");
 }
 
-// Where the next model may go.
-function room(sample, allVram) {
-  const used = sum(sample, "gpu_memory_used_bytes"), free = sample.v.memory_available_bytes;
-  return [allVram ? `${bytes(Math.max(allVram - used, 0))} VRAM` : "", free == null ? "" : `${bytes(free)} memory`].filter(Boolean).join(", ");
+// Whether each model that is on the disk would fit beside what is loaded.
+const PLACES = {
+  gpu: () => "fits on the GPU",
+  split: ({ gpu_share: share }) => `fits in part: ${percent(100 * share)} on the GPU`,
+  memory: () => "fits in memory",
+  none: ({ short_bytes: short }) => `does not fit: ${bytes(short)} short`,
+  unknown: () => "unknown",
+};
+const BASES = {
+  measured: ({ context }) => `measured when it was loaded${context ? ` with ${context.toLocaleString()} tokens` : ""}`,
+  computed: ({ context }) => `weights and KV cache of ${context.toLocaleString()} tokens; buffers come to that`,
+  weights: () => "its file alone; KV cache and buffers come to that",
+};
+
+function makeRoom() {
+  const line = element("div", "room");
+  line.append(element("span"), element("small"), element("b"));
+  return line;
+}
+
+export function drawRoom(box, sample) {
+  const room = sample?.state?.room, [summary, list, note] = box.children;
+  box.hidden = !room?.models.length;
+  if (box.hidden) return;
+  const { free_vram_bytes: vram, free_memory_bytes: free, models, n_more: more } = room;
+  setText(summary, `Room for the next model: ${[vram == null ? "" : `${bytes(vram)} VRAM`, `${bytes(free)} memory`].filter(Boolean).join(", ")} free`);
+  keyed(list, models, (model) => model.name, makeRoom, (node, model) => {
+    const [name, need, verdict] = node.children;
+    setText(name, model.name);
+    setText(need, model.n_bytes ? `${model.basis === "measured" ? "" : "at least "}${bytes(model.n_bytes)}` : "");
+    need.title = model.basis ? BASES[model.basis](model) : "";
+    setText(verdict, PLACES[model.place](model));
+    verdict.className = model.place === "none" ? "short" : "";
+  });
+  setText(note, `Nothing is unloaded for it in this reckoning.${more ? ` ${more} more models are not shown.` : ""}`);
 }
 
 const sum = (sample, metric) => Object.entries(sample.v).filter(([name]) => name.startsWith(metric)).reduce((all, [, value]) => all + (value ?? 0), 0);
@@ -43,7 +77,7 @@ export function drawModels(root, note, sample, events) {
   const { models = [], models_on_disk: onDisk, engine, gateway } = sample?.state ?? {};
   if (!sample) return sayWhy(root, "waiting for the first sample");
   const allVram = sum(sample, "gpu_memory_total_bytes");
-  setText(note, engine?.up ? [`${models.length} loaded`, `${onDisk ?? "–"} on disk`, `free ${room(sample, allVram)}`].join(" · ") : "");
+  setText(note, engine?.up ? [`${models.length} loaded`, `${onDisk ?? "–"} on disk`].join(" · ") : "");
   if (!gateway) return sayWhy(root, "Unknown: the gateway, which knows the engine, does not answer.");
   if (!engine?.up) return sayWhy(root, `Unknown: the engine${engine?.url ? ` at ${engine.url}` : ""} does not answer.`);
   if (!models.length) return sayWhy(root, onDisk ? "No model is loaded. The first request loads one." : "No model is loaded, and the engine offers none yet.");
