@@ -26,7 +26,7 @@ LEASE_EVERY_S = 1.0
 NEWS_EVERY_S = 0.5
 STOP_WITHIN_S = 5.0
 END_TRIES = 5
-MEASURES = ("speed", "quality", "score", "dynamic", "unmeasured")
+MEASURES = ("tensors", "speed", "quality", "score", "dynamic", "unmeasured")
 log = logging.getLogger(__name__)
 
 Stopping = Callable[[], str]  # why this process has to stop, "" while it has not
@@ -167,7 +167,7 @@ class Execution:
         if kind == "step":
             self._step(message)
         elif kind == "made":
-            making = {name: message[name] for name in ("took_s", "peak_rss_bytes", "tensors")}
+            making = {name: message[name] for name in ("took_s", "peak_rss_bytes")}
             self._made(plan, message, message["maker"])
             self._measured("making", making)
         elif kind in MEASURES:

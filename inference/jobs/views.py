@@ -20,6 +20,7 @@ from inference.aliases import services as alias_services
 from inference.errors import InferenceError, NotAllowedError
 from inference.jobs import charts, reports, selectors, services
 from inference.jobs.forms import JobForm
+from inference.jobs.heat_map import heat_map
 from inference.jobs.parameters import JobParameters, check
 from inference.models import AliasChange, JobKind, JobState, ModelJob, Variant
 from inference.pushing import Delivery, Told
@@ -146,6 +147,7 @@ def variant_page(request: HttpRequest, variant_id: int) -> HttpResponse:
     context = {
         "variant": variant,
         "rows": reports.rows(variant),
+        "heat_map": heat_map(variant),
         "is_used": aliases.target_of(variant.source) == variant.name,
     }
     return render(request, "inference/variant.html", context)

@@ -35,6 +35,8 @@ def compare(engine: EngineClient, plan: JobPlan) -> None:
         labelled = labelled[: len(labelled) // 2]
     for name in (source, target):
         engine.tag(name)
+    tensors = engine.show(target).get("tensors") or []
+    say("tensors", types={each["name"]: each["type"] for each in tensors})
     if measures.n_pairs:
         compare_speed(engine, source, target, measures.n_pairs, measures.num_predict)
     if measures.n_prompts and labelled:

@@ -40,7 +40,6 @@ def make_variant(engine: EngineClient, plan: JobPlan) -> None:
         assert file is not None
         dynamic = _by_file(engine, plan, file, maker)
     made = engine.tag(plan.target)
-    tensors = [(each["name"], each["type"]) for each in engine.show(plan.target).get("tensors") or []]
     say(
         "made",
         maker=maker,
@@ -50,7 +49,6 @@ def make_variant(engine: EngineClient, plan: JobPlan) -> None:
             "quantization": source.quantization,
         },
         variant={"digest": made.digest, "size_bytes": made.size_bytes, "quantization": made.quantization},
-        tensors=tensors,
         took_s=time.monotonic() - started,
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )

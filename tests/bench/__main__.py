@@ -11,7 +11,7 @@ import psutil
 
 from tests.bench import Row
 
-PARTS = ("store", "history", "gateway", "collector", "delivery", "live", "load", "analysis", "whole")
+PARTS = ("store", "history", "gateway", "collector", "delivery", "live", "load", "analysis", "variants", "whole")
 
 
 def main() -> int:
