@@ -11,7 +11,18 @@ import psutil
 
 from tests.bench import Row
 
-PARTS = ("store", "history", "gateway", "collector", "delivery", "live", "load", "analysis", "variants", "whole")
+PARTS = (
+    "store",
+    "history",
+    "gateway",
+    "collector",
+    "delivery",
+    "live",
+    "load",
+    "analysis",
+    "variants",
+    "whole",
+)
 
 
 def main() -> int:
