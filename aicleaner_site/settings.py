@@ -198,8 +198,8 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
-    "keep aliases in step": {
-        "task": "inference.tasks.keep_aliases_in_step",
+    "keep aliases and zones in step": {
+        "task": "inference.tasks.keep_gateway_in_step",
         "schedule": 5.0,
         "options": {"expires": 5},
     },

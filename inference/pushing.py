@@ -1,4 +1,5 @@
 """The way of the console's state to the gateway: a key that it reads at its start, and a channel that tells of each change.
+An order goes by the channel alone: it is done now or not at all.
 
 inference/gateway/pushed.py is the other end."""
 
@@ -47,7 +48,7 @@ def push(way: Way, state_now: State) -> Delivery:
             pipeline.set(way.key, json.dumps(state))
             pipeline.publish(way.channel, json.dumps({**state, "serial": serial}))
             n_gateways = int(pipeline.execute()[1])
-        words = [_confirmation(client, way.confirmed + serial) for _ in range(n_gateways)]
+        words = _words(client, way, serial, n_gateways)
     except redis.RedisError as error:
         return Delivery(
             False, f"Saved, but Valkey is away ({error}): the gateway follows as soon as it is back."
@@ -60,6 +61,21 @@ def push(way: Way, state_now: State) -> Delivery:
     if wrong:
         return Delivery(False, f"Saved, but not confirmed: {wrong[0]}.")
     return Delivery(True, "The gateway uses it from the next request on.")
+
+
+def order(way: Way, what: dict[str, Any]) -> list[str]:
+    """Have every gateway do something now, and hear what each says; none: no gateway runs. Raises RedisError."""
+    client = redis.from_url(settings.VALKEY_URL, socket_timeout=5, socket_connect_timeout=2)
+    try:
+        serial = uuid.uuid4().hex
+        n_gateways: Any = client.publish(way.channel, json.dumps({**what, "serial": serial}))
+        return _words(client, way, serial, int(n_gateways))
+    finally:
+        client.close()
+
+
+def _words(client: "redis.Redis", way: Way, serial: str, n_gateways: int) -> list[str]:
+    return [_confirmation(client, way.confirmed + serial) for _ in range(n_gateways)]
 
 
 def _confirmation(client: "redis.Redis", key: str) -> str:

@@ -13,9 +13,10 @@ from kombu.exceptions import OperationalError
 
 from inference import services
 from inference.aliases import selectors as aliases
+from inference.caching import selectors as caching
 from inference.catalogue import services as catalogue_services
 from inference.catalogue import tasks as catalogue_tasks  # noqa: F401 - Celery finds them here
-from inference.gateway.pushed import ALIASES
+from inference.gateway.pushed import ALIASES, ZONES
 from inference.jobs import execution, selectors
 from inference.jobs import services as job_services
 from inference.models import JobState
@@ -52,12 +53,13 @@ def delete_old_prompts() -> None:
 
 
 @shared_task
-def keep_aliases_in_step() -> None:
-    """Every five seconds: a Valkey that was away or lost its state gets the aliases again."""
+def keep_gateway_in_step() -> None:
+    """Every five seconds: a Valkey that was away or lost its state gets the aliases and the cache's zones again."""
     try:
         push_if_stale(ALIASES, aliases.gateway_state)
+        push_if_stale(ZONES, caching.gateway_state)
     except redis.RedisError as error:
-        log.warning("aliases wait for Valkey: %s", error)
+        log.warning("aliases and zones wait for Valkey: %s", error)
 
 
 @shared_task

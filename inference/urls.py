@@ -3,6 +3,7 @@ from django.urls import include, path
 from inference import views
 
 urlpatterns = [
+    path("cache/", include("inference.caching.urls")),
     path("models/", include("inference.catalogue.urls")),
     path("models/", include("inference.jobs.urls")),
     path("requests/", include("inference.request_log.urls")),

@@ -16,6 +16,8 @@ def own_headers(meter: Meter) -> list[tuple[bytes, bytes]]:
         (b"x-aicleaner-engine", meter.engine_kind.encode() or b"none"),
         (b"x-aicleaner-profile", (meter.profile or "none").encode()),
     ]
+    if meter.distance is not None:
+        headers.append((b"x-aicleaner-cache-distance", str(meter.distance).encode()))
     if meter.alias:
         headers.append((b"x-aicleaner-model", meter.model.encode()))
     if meter.ignored and meter.engine_kind == "ollama":

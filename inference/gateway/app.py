@@ -17,17 +17,21 @@ from inference.gateway.aliases import Aliases
 from inference.gateway.answers import openai_error, own_headers, replay, respond, send_error
 from inference.gateway.asgi import Message, Receive, Scope, Send
 from inference.gateway.bodies import ClientGoneError, TooLargeError, Upload, read_body
-from inference.gateway.cache import Cache, Recording, key_of
+from inference.gateway.cache import Cache, Entry, Recording
 from inference.gateway.engines import Engine, Engines
 from inference.gateway.eviction import Rules
+from inference.gateway.frames import Frame, Frames, Zones
 from inference.gateway.headers import HOP_BY_HOP, MARK, is_local, outgoing
+from inference.gateway.keys import family_of, key_of
 from inference.gateway.loads import Loads, kept_tokens, load_options
 from inference.gateway.memory import Memory
 from inference.gateway.meter import Meter, is_inference
 from inference.gateway.models import CHANGES, Models, full_name
+from inference.gateway.orders import CacheOrders
 from inference.gateway.profile import (
     NONE,
     Gate,
+    Profile,
     Profiles,
     TooManyWaitingError,
     UnknownProfileError,
@@ -102,21 +106,25 @@ class Gateway:
         self.records = Records(redis.asyncio.from_url(self._valkey_url, socket_timeout=5))
         self.profiles = Profiles(self._valkey_url, on_change=self.gate.recheck)
         self.aliases = Aliases(self._valkey_url)
+        self.zones, self.frames = Zones(self._valkey_url), Frames()
+        self.orders = CacheOrders(self._valkey_url, self.cache)
         self.models = Models(self.engines, self.session, self.loads, self.gate)
         self.memory = Memory(
             self.engines, self.session, self.gate, self.profiles, self.records.client, self.rules
         )
         await self.engines.probe()
-        for pushed in (self.profiles, self.aliases):
+        for pushed in (self.profiles, self.aliases, self.zones):
             with suppress(RedisError, OSError):  # `run` says so and tries again
                 await pushed.read_key()
         for work in (
             self.engines.watch(),
             self.profiles.run(),
             self.aliases.run(),
+            self.zones.run(),
+            self.orders.run(),
             self.models.run(),
             self.memory.run(),
-            self.records.run(self.stats, lambda: self.engines.current.as_dict()),
+            self.records.run(self.stats, self._told),
         ):
             self._tasks.add(asyncio.create_task(work))
 
@@ -126,10 +134,19 @@ class Gateway:
         with suppress(RedisError, OSError):
             await self.records.flush()
         await self.records.client.aclose()
-        await self.profiles.client.aclose()
-        await self.aliases.client.aclose()
+        for pushed in (self.profiles, self.aliases, self.zones, self.orders):
+            await pushed.client.aclose()
+        self.frames.close()
         await self.session.close()
         await self.fresh_session.close()
+
+    def _told(self) -> dict[str, Any]:
+        """What is told each second beside the rates."""
+        now, active = time.monotonic(), self.profiles.active
+        self.cache.drop_old(self.profiles.longest_ttl_s(self.cache.ttl_s), now)
+        profile = {"name": active.name, "cache": active.cache, "ttl_s": active.cache_ttl_s}
+        cache = {**self.cache.as_json(now), "profile": profile, "zones": self.zones.distances}
+        return {"engine": self.engines.current.as_dict(), "cache": cache}
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
@@ -159,7 +176,7 @@ class Gateway:
             else:
                 body = await read_body(receive, length, self.max_body)
                 values = meter.read_request(body)
-                watch = asyncio.create_task(_cancel_when_gone(receive, forward, meter))
+                watch = asyncio.create_task(_cancel_when_gone(receive, forward, meter, self.cache))
                 if values is not None:
                     await self._infer(scope, headers, values, body, meter, send)
                 else:
@@ -193,6 +210,9 @@ class Gateway:
             )
         if meter.recording is not None:
             self.cache.settle(meter.recording, record, time.monotonic())
+        if meter.left:
+            record["error"] = record["error"] or GONE
+        self.cache.stats.finished(full_name(meter.model), meter.zone, record, meter.saved_ms)
         self.stats.finished(record, meter.n_chunks, asyncio.get_running_loop().time(), meter.saved_ms)
         self.records.add(record)
 
@@ -234,14 +254,16 @@ class Gateway:
         self.memory.used(model, time.monotonic())
         digest = self.models.digest(engine.url, model)
         if digest and self.cache.wants(profile, meter.path, values, found.get(b"cache-control", b"")):
-            key = key_of(meter.path, engine.url, digest, values)
-            entry = await self.cache.find(key, profile, time.monotonic())
+            meter.zone = found.get(b"x-aicleaner-zone", b"").decode("latin-1").strip()
+            where = (meter.path, engine.url, digest, values)
+            key = key_of(*where)
+            entry, frame = await self._kept(key, where, profile, meter)
             if entry is not None:
                 meter.engine, meter.engine_kind = engine.url, engine.kind
                 self.stats.n_answering += 1
                 await replay(entry, meter, send)
                 return
-            meter.cache, meter.recording = "miss", self.cache.record(key, engine.url)
+            meter.cache, meter.recording = "miss", self.cache.record(key, engine.url, model, frame)
             send = _recorded(meter.recording, send)
         arrived = time.monotonic()
         try:
@@ -258,6 +280,20 @@ class Gateway:
         except TooManyWaitingError as error:
             meter.error = str(error)
             await send_error(send, meter, 503, meter.error)
+
+    async def _kept(
+        self, key: bytes, where: tuple[str, str, str, dict[str, Any]], profile: Profile, meter: Meter
+    ) -> tuple[Entry | None, Frame | None]:
+        """A kept answer; else, in a zone with a distance, the pictures to keep the new one by."""
+        entry = await self.cache.find(key, profile, time.monotonic())
+        limit = self.zones.distances.get(meter.zone)
+        if entry is not None or limit is None:
+            return entry, None
+        frame = await self.frames.read(*family_of(meter.zone, *where))
+        entry = await self.cache.find(key, profile, time.monotonic())  # somebody may have asked meanwhile
+        if entry is None and frame is not None:
+            entry, meter.distance = self.cache.find_near(frame, limit, profile, time.monotonic())
+        return entry, frame
 
     async def _forward(
         self,
@@ -361,11 +397,16 @@ async def _note_reuse(session: aiohttp.ClientSession, context: Any, params: Any)
         context.trace_request_ctx["reused"] = True
 
 
-async def _cancel_when_gone(receive: Receive, forward: "asyncio.Task[Any]", meter: Meter) -> None:
-    """A client that leaves takes its request to the engine along; that stops the generation."""
+async def _cancel_when_gone(
+    receive: Receive, forward: "asyncio.Task[Any]", meter: Meter, cache: Cache
+) -> None:
+    """A client that leaves takes its request to the engine along; that stops the generation, unless others wait for it."""
     while (await receive())["type"] != "http.disconnect":
         pass
-    if not meter.complete:  # the end of the answer reads the same
+    if meter.complete:  # the end of the answer reads the same
+        return
+    meter.left = True
+    if meter.recording is None or not cache.goes_on(meter.recording, forward.cancel):
         forward.cancel()
 
 

@@ -67,6 +67,11 @@ class Meter:
     profile: str | None = None
     ignored: str = ""  # options of the profile that Ollama's /v1 has no place for
     cache: str = "bypass"
+    zone: str = ""  # of a camera, as the client names it
+    distance: int | None = (
+        None  # between the pictures asked about and those of the kept answer; None: not compared
+    )
+    left: bool = False  # whether the client went away before the end
     waited_ms: float = 0.0  # for its turn, by the profile's limit of parallel requests
     recording: Recording | None = None
     replayed: dict[str, Any] | None = None  # what the record of a kept answer said of it
@@ -180,6 +185,7 @@ class Meter:
             "request_bytes": self.request_bytes,
             "response_bytes": self.response_bytes,
             "cache": self.cache,
+            "cache_distance": self.distance,
             "profile": self.profile,
             "prompt_bytes": self.prompt_bytes,
         }

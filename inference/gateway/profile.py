@@ -84,6 +84,11 @@ class Profiles(Pushed):
                 f"x-aicleaner-profile: profile {name[:100]!r} not found; known: {known}"
             ) from None
 
+    def longest_ttl_s(self, own_s: float) -> float:
+        """For which an answer may still be given; `own_s` where a profile leaves it open."""
+        times = (each.cache_ttl_s for each in (self.active, *self.by_name.values()))
+        return max(own_s, *(own_s if each is None else each for each in times))
+
     def take(self, state: dict[str, Any]) -> None:
         """Put `{"active": {...} or None, "profiles": [{...}], "none": {...}}` to use, whole or not at all (TypeError,
         KeyError)."""

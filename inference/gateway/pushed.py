@@ -35,7 +35,8 @@ class Way:
         return f"aicleaner:{self.name}:confirmed:"
 
 
-PROFILES, ALIASES = Way("profiles"), Way("aliases")
+PROFILES, ALIASES, ZONES = Way("profiles"), Way("aliases"), Way("zones")
+CACHE_ORDERS = Way("cache-orders")  # its key stays empty: an order is not for whoever starts later
 
 
 class Pushed:
@@ -46,8 +47,9 @@ class Pushed:
         self.way = way
         self._away = False
 
-    def take(self, state: dict[str, Any]) -> None:
-        """Raises ValueError, TypeError, KeyError or AttributeError for what is none."""
+    def take(self, state: dict[str, Any]) -> str | None:
+        """Returns a word for the person who waits; None: the usual one. Raises ValueError, TypeError, KeyError or
+        AttributeError for what is none."""
         raise NotImplementedError
 
     async def run(self) -> None:
@@ -85,7 +87,7 @@ class Pushed:
         try:
             state = json.loads(raw)
             serial = str(state["serial"])
-            self.take(state)
+            word = self.take(state) or word
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             log.exception("%s told no %s; what was in use stays", self.way.channel, self.way.name)
             word = f"the gateway can't read the {self.way.name}: {error!r}"

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections import deque
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -67,15 +68,15 @@ class Records:
         pipeline.get(REFUSED_KEY)
         self._n_refused = int((await pipeline.execute())[1] or 0)
 
-    async def run(self, stats: Stats, engine: Any) -> None:
-        """Each second: the rates for the dashboard, then the records."""
+    async def run(self, stats: Stats, told: Callable[[], dict[str, Any]]) -> None:
+        """Each second: the rates for the dashboard and what is `told` beside them, then the records."""
         loop = asyncio.get_running_loop()
         tick = loop.time()
         while True:
             tick = max(tick + 1.0, loop.time())
             await asyncio.sleep(tick - loop.time())
             try:
-                await self.publish({**stats.snapshot(loop.time()), "engine": engine()})
+                await self.publish({**stats.snapshot(loop.time()), **told()})
                 await self.flush()
                 if self._away:
                     log.info("Valkey is back; %s records waited", len(self.pending))

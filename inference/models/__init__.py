@@ -6,11 +6,13 @@ from inference.models.job import ENDED, JobKind, JobState, ModelJob
 from inference.models.pull import ModelPull
 from inference.models.request import InferenceRequest, KeptPrompt
 from inference.models.variant import Variant
+from inference.models.zone import CacheZone
 
 __all__ = [
     "ENDED",
     "ActionState",
     "AliasChange",
+    "CacheZone",
     "InferenceRequest",
     "JobKind",
     "JobState",

@@ -47,6 +47,8 @@ class InferenceRequest(models.Model):
     request_bytes = models.PositiveBigIntegerField()
     response_bytes = models.PositiveBigIntegerField()
     cache = models.CharField(max_length=8)
+    # Bits between the pictures asked about and those that the kept answer was given for; null: the requests were equal.
+    cache_distance = models.PositiveSmallIntegerField("distance of the frame", null=True)
     profile = models.CharField(max_length=100, null=True)  # noqa: DJ001 - null: no profile was in use
     prompt_bytes = models.PositiveBigIntegerField("texts of the prompt (bytes)", null=True)
     num_ctx = models.PositiveIntegerField("context in force", null=True)

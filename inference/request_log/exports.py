@@ -17,8 +17,8 @@ MOST_ROWS, SLICE = 100_000, 2000
 COLUMNS = (
     "request_id", "at", "path", "api", "kind", "model", "client", "client_ip", "stream", "status", "failed", "error",
     "done_reason", "ttft_ms", "total_ms", "load_ms", "prompt_eval_ms", "eval_ms", "queue_ms", "prompt_tokens", "output_tokens",
-    "engine", "engine_kind", "request_bytes", "response_bytes", "cache", "profile", "prompt_bytes", "num_ctx", "load_options",
-    "previous_options", "previous_client", "reloaded", "truncated", "truncated_why",
+    "engine", "engine_kind", "request_bytes", "response_bytes", "cache", "cache_distance", "profile", "prompt_bytes",
+    "num_ctx", "load_options", "previous_options", "previous_client", "reloaded", "truncated", "truncated_why",
 )  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

@@ -32,7 +32,8 @@ class Gateway(Reader):
         except redis.RedisError:
             pass
         if stats is not None:
-            stats.pop("histograms", None)  # for exports, not for each page each second
+            # For exports and for a page of its own, not for each page each second.
+            stats = {name: value for name, value in stats.items() if name not in {"histograms", "cache"}}
         values: Values = {f"gateway_{name}": (stats or {}).get(name) for name in SERIES}
         values |= speeds_of((stats or {}).get("speeds") or {})
         return Reading(values, {"gateway": stats})

@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,7 +15,8 @@ import psutil
 import redis
 
 from aicleaner_site.valkey import ValkeyServer
-from tests.bench import Row, cpu_s
+from tests.bench import Row, cpu_s, sharing
+from tests.bench.asgi import Asgi, answers
 from tests.inference.gateways import hand_over
 from tests.inference.serving import Server
 from tests.product import free_ports, wait_for
@@ -63,40 +63,6 @@ async def app(scope, receive, send):
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 """
-
-
-class Asgi:
-    """A small ASGI text under uvicorn."""
-
-    def __init__(self, folder: Path, name: str, text: str, **environment: str) -> None:
-        (folder / f"{name}.py").write_text(text)
-        self.port = free_ports(1)[0]
-        self.url = f"http://127.0.0.1:{self.port}"
-        options = ("--port", str(self.port), "--no-access-log", "--log-level", "error", "--http", "httptools")
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "uvicorn",
-                f"{name}:app",
-                *options,
-                "--loop",
-                "uvloop",
-                "--lifespan",
-                "off",
-            ],
-            cwd=folder,
-            env={"PATH": "/usr/bin:/bin", **environment},
-        )
-        wait_for(lambda: asyncio.run(answers(self.url)), f"{name} answers")
-
-
-async def answers(url: str, path: str = "/api/version") -> bool:
-    try:
-        async with aiohttp.ClientSession() as session, session.get(url + path) as answer:
-            return answer.status == 200
-    except aiohttp.ClientError:
-        return False
 
 
 async def ask(url: str, n: int, concurrency: int, body: dict[str, Any]) -> list[float]:
@@ -204,6 +170,7 @@ def run() -> Iterator[Row]:
                     floor_cpu, _ = measure(floor.url, its, 16)
                     yield Row("floor again", floor_cpu, "CPU-ms")
             yield measure_litellm(upstream.url, floor_cpu)
+        yield from sharing.run(folder)
     finally:
         upstream.process.terminate()
         floor.process.terminate()

@@ -16,6 +16,7 @@ PAGES = (
     "/requests/figures/",
     "/models/",
     "/models/log/",
+    "/cache/",
     "/admin/",
     "/admin/inference/inferencerequest/",
     "/admin/monitoring/event/",

@@ -8,7 +8,7 @@ import redis
 
 from aicleaner_site.valkey import ValkeyServer
 from inference.gateway.pushed import ALIASES, PROFILES, Way
-from inference.gateway.records import STREAM
+from inference.gateway.records import STATS_KEY, STREAM
 from tests.inference.serving import Server
 from tests.inference.test_transcripts import Answer, call
 from tests.product import wait_for
@@ -61,3 +61,14 @@ def wait_until_listed(server: Server) -> None:
         lambda: generate(server, options=options).headers["x-aicleaner-cache"] != "bypass",
         "the models are known",
     )
+
+
+def wait_until_told(store: redis.Redis, name: str, value: Any) -> dict[str, Any]:
+    """The first figures of the gateway, told each second, in which `name` is `value`."""
+
+    def told() -> Any:
+        raw: Any = store.get(STATS_KEY)
+        stats = json.loads(raw) if raw else {}
+        return stats if stats.get(name) == value else None
+
+    return dict(wait_for(told, f"{name} is {value}"))

@@ -11,7 +11,9 @@ import pytest
 import redis
 
 from aicleaner_site.valkey import ValkeyServer
-from inference.gateway.cache import COMPRESS_FROM_BYTES, MAX_ENTRY_BYTES, Cache, Entry, key_of, repeatable
+from inference.gateway.cache import COMPRESS_FROM_BYTES, MAX_ENTRY_BYTES, Cache, Entry
+from inference.gateway.cache_stats import MAX_MODELS, CacheStats
+from inference.gateway.keys import key_of, repeatable
 from inference.gateway.profile import NONE, Profile
 from tests.inference.gateways import generate, hand_over, start
 from tests.inference.serving import Server
@@ -50,9 +52,11 @@ def body(chunk: bytes, *, more: bool = True) -> dict[str, Any]:
     return {"type": "http.response.body", "body": chunk, "more_body": more}
 
 
-async def keep(cache: Cache, key: bytes, *chunks: bytes, now: float = 0.0, **changes: Any) -> Entry | None:
+async def keep(
+    cache: Cache, key: bytes, *chunks: bytes, now: float = 0.0, model: str = "m:latest", **changes: Any
+) -> Entry | None:
     """Run an answer through a recording; what is found afterwards."""
-    recording = cache.record(key, URL)
+    recording = cache.record(key, URL, model)
     start = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/x")]}
     recording.see(start | changes.pop("start", {}))
     for chunk in chunks:
@@ -177,9 +181,57 @@ async def test_the_least_recently_used_goes_first() -> None:
     assert cache.n_bytes == 30
 
 
+async def test_answers_are_forgotten_by_model_or_all() -> None:
+    cache = Cache()
+    for key, model in ((b"a", "m:latest"), (b"b", "n:latest"), (b"c", "m:latest")):
+        await keep(cache, key, b"x" * 10, model=model)
+    assert cache.clear("m:latest") == (2, 20)
+    assert [await cache.find(key, ALL, 0) is not None for key in (b"a", b"b", b"c")] == [False, True, False]
+    assert cache.clear() == (1, 10)
+    assert (len(cache), cache.n_bytes) == (0, 0)
+    assert [each["bytes"] for each in cache.as_json(0)["models"].values()] == [0, 0]
+
+
+async def test_what_is_too_old_for_everybody_is_dropped_unasked() -> None:
+    cache = Cache()
+    for number in range(4):
+        await keep(cache, b"%d" % number, b"x", now=float(number))
+    await keep(cache, b"0", b"x", now=4.0)  # anew
+    cache.drop_old(3.0, 5.0)
+    assert len(cache) == 2
+    assert cache.as_json(5.0)["models"]["m:latest"]["oldest_s"] == 2.0
+    cache.drop_old(3.0, 9.0)
+    assert (len(cache), cache.as_json(9.0)["models"]["m:latest"]["oldest_s"]) == (0, None)
+
+
+def test_hits_and_misses_are_counted_by_model_and_zone() -> None:
+    stats = CacheStats()
+    hit = {"cache": "hit", "cache_distance": None, "total_ms": 20, "prompt_tokens": 5, "output_tokens": None}
+    stats.finished("m:latest", "hall", hit, 1020)
+    stats.finished("m:latest", "hall", hit | {"cache_distance": 0, "total_ms": 2000}, 1020)
+    stats.finished("m:latest", "", {"cache": "miss"}, 0)
+    stats.finished("other", "", {"cache": "bypass"}, 0)
+    told = stats.as_json(0)
+    assert list(told["models"]) == ["m:latest"]
+    of_m = told["models"]["m:latest"]
+    assert (of_m["hits"], of_m["near_hits"], of_m["misses"]) == (2, 1, 1)
+    assert (of_m["saved_s"], of_m["saved_prompt_tokens"], of_m["saved_output_tokens"]) == (1.0, 10, 0)
+    assert told["near_by_zone"] == {"hall": 1}
+
+
+def test_models_that_keep_nothing_are_forgotten_before_those_that_do() -> None:
+    stats = CacheStats()
+    for number in range(MAX_MODELS):
+        stats.of(f"m{number}").kept[b"k"] = 0.0
+    stats.of("m7").kept.clear()
+    stats.of("new").n_hits += 1
+    assert ("m7" in stats.by_model, len(stats.by_model)) == (False, MAX_MODELS)
+    assert (len(stats.as_json(0)["models"]), stats.as_json(0)["models_not_shown"]) == (50, MAX_MODELS - 50)
+
+
 async def test_who_asks_the_same_meanwhile_waits_for_the_answer() -> None:
     cache = Cache()
-    recording = cache.record(b"k", URL)
+    recording = cache.record(b"k", URL, "m:latest")
     waiting = [asyncio.create_task(cache.find(b"k", ALL, 0)) for _ in range(3)]
     await asyncio.sleep(0)
     assert not any(task.done() for task in waiting)
@@ -191,7 +243,7 @@ async def test_who_asks_the_same_meanwhile_waits_for_the_answer() -> None:
 
 async def test_who_waited_for_an_answer_that_failed_asks_for_itself() -> None:
     cache = Cache()
-    recording = cache.record(b"k", URL)
+    recording = cache.record(b"k", URL, "m:latest")
     waiting = [asyncio.create_task(cache.find(b"k", ALL, 0)) for _ in range(2)]
     await asyncio.sleep(0)
     waiting[0].cancel()  # one who leaves takes nobody along

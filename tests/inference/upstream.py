@@ -17,6 +17,7 @@ class Upstream:
     def begin(self, answer: Callable[[bytes, socket.socket], None]) -> None:
         """Another way of answering from here on; what was counted before is forgotten."""
         self._answer = answer
+        self.models = b"[]"  # what the gateway hears of them
         self.requests: list[bytes] = []
         self.left = threading.Semaphore(0)
 
@@ -45,7 +46,7 @@ class Upstream:
                         continue
                     own = b"x-aicleaner-gateway" not in request  # what is passed on is marked
                     if own and request.startswith((b"GET /api/tags ", b"GET /api/ps ")):
-                        connection.sendall(response(b'{"models": []}'))
+                        connection.sendall(response(b'{"models": ' + self.models + b"}"))
                         continue
                     asked = True
                     self.requests.append(request)
