@@ -19,5 +19,5 @@ def _to_pages(*, kind: str, row_id: int, data: dict[str, Any], **_: object) -> N
     news.tell(kind, row_id, **data)
 
 
-def _to_lane(*, text: str, **_: object) -> None:
-    record_event(host=settings.HOST_NAME, at=time.time(), kind="job", text=text)
+def _to_lane(*, kind: str, text: str, **_: object) -> None:
+    record_event(host=settings.HOST_NAME, at=time.time(), kind=kind, text=text)

@@ -6,7 +6,7 @@ from django.db import transaction
 from django.dispatch import Signal
 
 changed = Signal()  # kind: str, row_id: int, data: dict - a page that shows the row is out of date
-happened = Signal()  # text: str - for the lane of events
+happened = Signal()  # kind: job, model or gateway; text: str - for the lane of events
 
 
 def tell(kind: str, row_id: int, **data: Any) -> None:
@@ -14,5 +14,5 @@ def tell(kind: str, row_id: int, **data: Any) -> None:
     transaction.on_commit(lambda: changed.send(sender=None, kind=kind, row_id=row_id, data=data))
 
 
-def note(text: str) -> None:
-    happened.send(sender=None, text=text)
+def note(kind: str, text: str) -> None:
+    happened.send(sender=None, kind=kind, text=text)

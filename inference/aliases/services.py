@@ -36,7 +36,7 @@ def set_alias(
         change = AliasChange.objects.create(
             name=name, before=before, after=target, who=who, user=user, at=now
         )
-        events.note(f"{name} is answered by {target or 'itself'} ({who})")
+        events.note("model", f"{name} is answered by {target or 'itself'} ({who})")
         events.tell("variant", change.pk)
         transaction.on_commit(lambda: told(push(ALIASES, selectors.gateway_state)))
     return change

@@ -22,7 +22,7 @@ def set_zone(
         zone, _ = CacheZone.objects.update_or_create(
             name=name, defaults={"distance": distance, "who": who, "user": user, "at": now}
         )
-        events.note(f"Frames of zone {name} share answers up to a distance of {distance} ({who})")
+        events.note("gateway", f"Frames of zone {name} share answers up to a distance of {distance} ({who})")
         transaction.on_commit(lambda: told(push(ZONES, selectors.gateway_state)))
     return zone
 
@@ -31,7 +31,7 @@ def remove_zone(zone: CacheZone, *, who: str, told: Told = log_delivery) -> None
     """Its pictures are not compared any more."""
     with transaction.atomic():
         zone.delete()
-        events.note(f"Frames of zone {zone.name} share no answers any more ({who})")
+        events.note("gateway", f"Frames of zone {zone.name} share no answers any more ({who})")
         transaction.on_commit(lambda: told(push(ZONES, selectors.gateway_state)))
 
 
@@ -49,5 +49,5 @@ def clear(model: str, *, who: str) -> Delivery:
         n = sum(int(json.loads(word)["entries"]) for word in words)
     except (ValueError, TypeError, KeyError):
         return Delivery(False, f"Not confirmed, so the answers may still be kept: {words[0]}. Try again.")
-    events.note(f"The cache forgot {n} answer{'' if n == 1 else 's'} {whose} ({who})")
+    events.note("gateway", f"The cache forgot {n} answer{'' if n == 1 else 's'} {whose} ({who})")
     return Delivery(True, f"The gateway forgot {n} answer{'' if n == 1 else 's'} {whose}.")

@@ -82,7 +82,7 @@ def _told(event: ModelEvent) -> None:
         text = f"{event.who} {DONE_WORDS[action]} {event.model}" + (
             f": {event.detail}" if event.detail else ""
         )
-    transaction.on_commit(lambda: events.note(text))
+    transaction.on_commit(lambda: events.note("model", text))
 
 
 def copy_model(engine: EngineAddress, name: str, target: str, *, who: str, now: datetime) -> None:

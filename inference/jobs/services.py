@@ -47,7 +47,7 @@ def create_job(
             )
             events.tell("job", job.pk, state=state)
             if running:
-                events.note(_started(job))
+                events.note("job", _started(job))
     except IntegrityError as error:  # the constraint: one running job per host
         raise BusyError("Another model job is running on this host.") from error
     return job
@@ -64,7 +64,7 @@ def start_next_job(*, host: str, now: datetime) -> ModelJob | None:
                     state=JobState.RUNNING, started_at=now, heartbeat_at=now
                 )
                 if taken:
-                    events.note(_started(job))
+                    events.note("job", _started(job))
                     events.tell("job", job.pk, state=JobState.RUNNING)
         except IntegrityError:  # the constraint: one running job per host
             return None
@@ -101,7 +101,7 @@ def end_job(job: ModelJob, state: JobState, reason: str = "", *, now: datetime) 
             state=state, reason=reason[:500], ended_at=now
         )
         if ended:
-            events.note(f"model job {job.pk} {state.value}" + (f": {reason}" if reason else ""))
+            events.note("job", f"model job {job.pk} {state.value}" + (f": {reason}" if reason else ""))
             events.tell("job", job.pk, state=state)
     return bool(ended)
 
