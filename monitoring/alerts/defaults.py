@@ -104,6 +104,35 @@ def default_rules(thresholds: Thresholds) -> list[DefaultRule]:
             },
         ),
         DefaultRule(
+            "gpu_hardware_slowdown",
+            {
+                "name": "GPU slowed by its hardware",
+                "series": "gpu_held_hardware_slowdown_percent",
+                "aggregate": Aggregate.MEAN,
+                "window_s": 60,
+                "fire_at": 10,
+                "clear_at": 1,
+                "critical_at": 50,
+                "for_s": 0,
+                "keep_firing_for_s": 60,
+                "advice": "Too hot, or too little power (brake): look at fans, power supply, cables. Clocks are halved at least.",
+            },
+        ),
+        DefaultRule(
+            "gpu_software_thermal",
+            {
+                "name": "GPU slowed by heat",
+                "series": "gpu_held_software_thermal_percent",
+                "aggregate": Aggregate.MEAN,
+                "window_s": 300,
+                "fire_at": 10,
+                "clear_at": 2,
+                "for_s": 60,
+                "keep_firing_for_s": 60,
+                "advice": "Look at fans and airflow; a lower power limit often costs fewer tokens/s than the heat.",
+            },
+        ),
+        DefaultRule(
             "model_spilled",
             {
                 "name": "Model spilled",

@@ -58,7 +58,7 @@ def lease(now: datetime) -> Delivery | None:
         newest = rows[-1]
         if (
             any(_is_leased(row, now) for row in rows)
-            or newest.due_at > now
+            or not _is_due(newest, now)
             or busy[newest.channel] >= AT_ONCE
         ):
             continue
@@ -116,7 +116,15 @@ def _is_of(host: str, row: Delivery, now: datetime) -> bool:
 
 
 def _is_leased(row: Delivery, now: datetime) -> bool:
-    return row.locked_until is not None and row.locked_until > now
+    """A lease that ends later than one could that was taken now is of a clock that has been set back since."""
+    until = row.locked_until
+    return until is not None and now < until <= now + timedelta(seconds=LEASE_S)
+
+
+def _is_due(row: Delivery, now: datetime) -> bool:
+    """What was written, or failed, at a time that is still to come is of a clock that has been set back since: waiting
+    for it again could take days."""
+    return row.due_at <= now or (row.failed_at or row.created_at) > now + timedelta(seconds=LEASE_S)
 
 
 def _keep_quiet(rows: list[Delivery], now: datetime) -> bool:

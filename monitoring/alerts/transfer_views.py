@@ -10,6 +10,8 @@ from django.views.decorators.http import require_safe
 from monitoring.alerts import transfer
 from monitoring.alerts.rule_views import staff_only
 
+LISTS = {"channel": "channels", "policy": "policies", "rule": "alert-rules", "silence": "silences"}
+
 
 class FileForm(forms.Form):
     file = forms.FileField(required=False, label="File", help_text="What 'Export' wrote, or the like of it")
@@ -78,8 +80,11 @@ def import_file(request: HttpRequest) -> HttpResponse:
 
 
 def _imported(request: HttpRequest, taken: list[transfer.Entry]) -> HttpResponse:
-    """To where there is something left to do, else to the rules."""
+    """To where there is something left to do, else to the list of what was taken; to the rules where it was of several."""
     to_do = [note for each in taken if each.what == "channel" for note in each.notes]
     for note in to_do:
         messages.warning(request, f"{note}.")
-    return redirect("channels" if to_do else "alert-rules")
+    kinds = {each.what for each in taken}
+    if to_do:
+        return redirect("channels")
+    return redirect(LISTS[kinds.pop()] if len(kinds) == 1 else "alert-rules")

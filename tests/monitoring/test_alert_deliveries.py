@@ -134,6 +134,32 @@ def test_a_lease_keeps_others_away_until_it_ends(bench: Bench) -> None:
     assert Delivery.objects.get().status == "waiting"
 
 
+def test_a_clock_that_is_set_back_keeps_no_notice_waiting(bench: Bench, channel: TestChannel) -> None:
+    day = 86_400.0
+    bench.now += day  # it is a day ahead
+    channel.error = ChannelError("no answer")
+    bench.heat(95)
+    bench.work()
+    assert channel.n_tried == 1
+    bench.now -= day
+    bench.work()
+    assert channel.n_tried == 2  # not a day later,
+    bench.work()
+    assert channel.n_tried == 2  # and with its pauses from then on
+    channel.error = None
+    bench.work(MOST_PAUSE_S)
+    assert channel.events == ["fired"]
+
+
+def test_a_lease_of_a_clock_that_was_set_back_holds_nothing_up(bench: Bench, channel: TestChannel) -> None:
+    bench.now += 3600
+    bench.heat(95)
+    assert deliveries.lease(bench.clock()) is not None  # and its worker dies
+    bench.now -= 3600
+    bench.work()
+    assert channel.events == ["fired"]
+
+
 def test_notices_of_an_episode_keep_their_order(bench: Bench, channel: TestChannel) -> None:
     bench.heat(95)
     leased = deliveries.lease(bench.clock())

@@ -279,6 +279,22 @@ def test_the_page_exports_compares_and_then_imports(staff: Client) -> None:
     assert Rule.objects.get(name="Heat").fire_at == 93.5
 
 
+def test_every_list_that_travels_leads_to_the_file_and_an_import_back_to_the_list(staff: Client) -> None:
+    for path in ("rules", "channels", "escalation", "silences"):
+        page = staff.get(f"/alerts/{path}/").content.decode()
+        assert 'href="/alerts/rules/export/"' in page
+        assert 'href="/alerts/rules/import/"' in page
+    texts = {
+        "/alerts/channels/": "channels: [{name: Pager, kind: webhook, url: 'http://127.0.0.1:1/'}]",
+        "/alerts/escalation/": "policies: [{name: Ops, steps: [{after_min: 0, channels: [Pager]}]}]",
+        "/alerts/silences/": "silences: [{matchers: rule=A, from: '2036-01-01', to: '2036-01-02', reason: x}]",
+        "/alerts/rules/": "rules: [{name: A, series: cpu_percent, fire_at: 2, clear_at: 1}]",
+    }
+    for path, text in texts.items():
+        answer = staff.post("/alerts/rules/import/", {"text": text, "sure": "yes"})
+        assert (answer.status_code, answer.headers.get("Location")) == (302, path)
+
+
 def test_a_wrong_file_is_said_on_the_page_and_kept(staff: Client) -> None:
     page = staff.post(
         "/alerts/rules/import/", {"text": "rules: [{name: A, fire_at: 7}]", "sure": "yes"}
@@ -302,6 +318,7 @@ def test_a_wrong_file_is_said_on_the_page_and_kept(staff: Client) -> None:
 def test_only_staff_imports(client: Client) -> None:
     client.force_login(User.objects.create_user("anna"))
     assert client.get("/alerts/rules/export/").status_code == 200
+    assert "/alerts/rules/import/" not in client.get("/alerts/silences/").content.decode()
     assert client.post("/alerts/rules/import/", {"text": "rules: []", "sure": "yes"}).status_code == 403
 
 
