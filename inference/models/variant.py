@@ -52,6 +52,12 @@ class Variant(models.Model):
         value = self.measure("quality", "kl", "value")
         return "–" if value is None else f"{value:.2g}"
 
+    @property
+    def prompts(self) -> str:
+        """Which sets KL and right answers are of; empty where it is the shipped one, which needs no word."""
+        found = (self.measure(name, "prompts", "name") for name in ("quality", "score"))
+        return ", ".join(sorted({each for each in found if each and each != "household"}))
+
     def measure(self, *path: str) -> Any:
         """`variant.measure("quality", "kl", "value")`; None where it was not measured."""
         found: Any = self.measures
