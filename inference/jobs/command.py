@@ -19,7 +19,8 @@ from inference.errors import BusyError, JobInputError
 from inference.jobs import execution, reports, services
 from inference.jobs.parameters import JobParameters, check
 from inference.models import JobState, ModelJob
-from inference.prompt_sets.selectors import SHIPPED, names
+from inference.models.prompt_set import SHIPPED
+from inference.prompt_sets.selectors import names
 from inference.prompt_sets.services import add_file
 from inference.work.plan import Measures
 

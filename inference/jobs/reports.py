@@ -7,7 +7,7 @@ from inference.archives.selectors import as_json as archive_as_json
 from inference.errors import JobInputError
 from inference.jobs.parameters import JobParameters, engines
 from inference.models import JobKind, ModelArchive, ModelJob, Variant
-from inference.prompt_sets.selectors import SHIPPED
+from inference.models.prompt_set import SHIPPED
 from inference.work.plan import DYNAMIC
 
 UNKNOWN = "–"

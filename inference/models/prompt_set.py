@@ -2,6 +2,8 @@
 
 from django.db import models
 
+SHIPPED = "household"  # the sample model's own set, without the prompts that it was trained on
+
 
 class PromptSet(models.Model):
     """`text`: JSON lines that inference.quality.labelled.parse has taken."""

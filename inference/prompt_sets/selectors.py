@@ -7,9 +7,8 @@ from typing import Any
 
 from inference.errors import JobInputError
 from inference.models import PromptSet
+from inference.models.prompt_set import SHIPPED
 from inference.quality.labelled import HOUSEHOLD, Labelled, parse
-
-SHIPPED = "household"  # the sample model's own, beside the ones it was trained on
 
 
 @dataclass(frozen=True)

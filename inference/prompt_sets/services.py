@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 
 from inference.errors import JobInputError, NotAllowedError
 from inference.models import JobState, ModelJob, PromptSet
-from inference.prompt_sets.selectors import SHIPPED
+from inference.models.prompt_set import SHIPPED
 from inference.quality.labelled import MAX_BYTES, LabelError, parse
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
@@ -55,7 +55,10 @@ def add_file(path: Path, *, who: str, now: datetime) -> PromptSet:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise JobInputError("prompts", f"{path} can't be read: {error.strerror}.") from error
-    return add_prompts(path.stem, raw, who=who, now=now)
+    try:
+        return add_prompts(path.stem, raw, who=who, now=now)
+    except JobInputError as error:
+        raise JobInputError("prompts", f"{path}: {error}") from error
 
 
 def delete_prompts(prompts: PromptSet) -> None:

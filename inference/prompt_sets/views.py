@@ -11,6 +11,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from inference.errors import JobInputError, NotAllowedError
 from inference.models import PromptSet
+from inference.models.prompt_set import SHIPPED
 from inference.prompt_sets import selectors, services
 from inference.quality.labelled import MAX_BYTES, MAX_PROMPTS, parse
 
@@ -61,7 +62,7 @@ def _add(request: HttpRequest, form: UploadForm) -> PromptSet | None:
 @never_cache
 def prompt_page(request: HttpRequest, name: str) -> HttpResponse:
     """Some of its prompts, to look at."""
-    if name == selectors.SHIPPED:
+    if name == SHIPPED:
         found, row = list(selectors.shipped().labelled), None
     else:
         row = get_object_or_404(PromptSet, name=name)
