@@ -24,6 +24,10 @@ class Total:
     archive_bytes: int
 
     @property
+    def saved_bytes(self) -> int:
+        return self.size_bytes - self.archive_bytes
+
+    @property
     def ratio(self) -> float | None:
         return self.archive_bytes / self.size_bytes if self.size_bytes else None
 

@@ -208,7 +208,7 @@ def archive_facts(archive: ModelArchive) -> list[tuple[str, str]]:
     saved = archive.size_bytes - archive.archive_bytes
     return [
         ("Model", f"{archive.name} ({archive.quantization or 'type unknown'})"),
-        ("Size", f"{size(archive.size_bytes)} -> {size(archive.archive_bytes)}, {archive.ratio:.1%} of it"),
+        ("Size", f"{size(archive.size_bytes)} → {size(archive.archive_bytes)}, {archive.ratio:.1%} of it"),
         ("Saved", size(saved) if saved > 0 else f"nothing: {-saved:,} bytes more"),
         ("SHA-256", archive.sha256),
         ("File", str(archive.path)),
