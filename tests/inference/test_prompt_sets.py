@@ -143,5 +143,7 @@ def test_the_measures_say_which_set_and_pictures_do_not_mix_them(
     with pytest.raises(CommandError, match="prompts: There is no prompt set 'attic'"):
         call_command("quality", "aicleaner-sample", copy_name, "--prompts=attic", *FEW)
     file.write_bytes(TEXT.replace(b"Tidy", b"Sweep"))
-    with pytest.raises(CommandError, match=r"prompts: .*hall.jsonl: There is a prompt set hall with other content"):
+    with pytest.raises(
+        CommandError, match=r"prompts: .*hall.jsonl: There is a prompt set hall with other content"
+    ):
         call_command("quality", "aicleaner-sample", copy_name, f"--prompts={file}", *FEW)
