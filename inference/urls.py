@@ -6,6 +6,8 @@ urlpatterns = [
     path("cache/", include("inference.caching.urls")),
     path("models/", include("inference.catalogue.urls")),
     path("models/", include("inference.jobs.urls")),
+    path("models/", include("inference.archives.urls")),
+    path("models/", include("inference.prompt_sets.urls")),
     path("requests/", include("inference.request_log.urls")),
     path("prompt/", views.prompt, name="prompt"),
     path("prompt/models/", views.prompt_models, name="prompt-models"),

@@ -17,7 +17,7 @@ from inference.catalogue.engine import ACT_WITHIN_S, EngineAddress, EngineApi
 from inference.catalogue.memory import keep, memory_state
 from inference.errors import EngineProblemError, InferenceError, NotAllowedError
 from inference.gateway.memory import NEWS_STREAM
-from inference.models import ActionState, ModelAction, ModelEvent
+from inference.models import ActionState, ModelAction, ModelEvent, ModelJob
 
 UNLOAD_WITHIN_S, LOOK_S = 3.0, 0.1
 LOAD_WITHIN_S = 1800.0
@@ -103,9 +103,11 @@ def copy_model(engine: EngineAddress, name: str, target: str, *, who: str, now: 
         )
 
 
-def delete_model(engine: EngineAddress, name: str, *, who: str, now: datetime) -> None:
-    """Raises NotAllowedError while it is used, EngineProblemError."""
-    if reason := uses.use_now(engine.kind, name):
+def delete_model(
+    engine: EngineAddress, name: str, *, who: str, now: datetime, but_for: ModelJob | None = None
+) -> None:
+    """Raises NotAllowedError while it is used (by others than the job `but_for`), EngineProblemError."""
+    if reason := uses.use_now(engine.kind, name, but_for=but_for):
         raise NotAllowedError(f"{reason} Delete {name} when that is over.")
     with EngineApi(engine, within_s=ACT_WITHIN_S) as api:
         _do(ModelAction.DELETE, engine, name, lambda: api.delete(name), who=who, now=now)

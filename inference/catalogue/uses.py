@@ -11,9 +11,10 @@ OPEN = (JobState.QUEUED, JobState.RUNNING)
 users: list[Callable[[str, str], str]] = []
 
 
-def use_now(kind: str, name: str) -> str:
-    """Why the model can't go now; "" when nobody is known to use it."""
-    return next(filter(None, (each(kind, name) for each in (_requests, _jobs, _pulls, *users))), "")
+def use_now(kind: str, name: str, *, but_for: ModelJob | None = None) -> str:
+    """Why the model can't go now; "" when nobody is known to use it, except the job that asks."""
+    others = (each(kind, name) for each in (_requests, _pulls, *users))
+    return _jobs(kind, name, but_for) or next(filter(None, others), "")
 
 
 def _requests(kind: str, name: str) -> str:
@@ -21,8 +22,8 @@ def _requests(kind: str, name: str) -> str:
     return f"{name} is answering a request." if standing is not None and standing.busy else ""
 
 
-def _jobs(kind: str, name: str) -> str:
-    for job in ModelJob.objects.filter(state__in=OPEN):
+def _jobs(kind: str, name: str, but_for: ModelJob | None) -> str:
+    for job in ModelJob.objects.filter(state__in=OPEN).exclude(pk=but_for.pk if but_for else 0):
         if job.parameters.get("engine_kind") == kind and name in (
             full_name(job.source),
             full_name(job.target),

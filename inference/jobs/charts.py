@@ -6,6 +6,7 @@ from typing import Any
 
 from inference.jobs import reports
 from inference.models import Variant
+from inference.prompt_sets.selectors import shipped
 
 COLOURS = {"front": "--s1", "beaten": "--muted", "source": "--s3"}
 
@@ -26,11 +27,22 @@ def pareto(points: Sequence[tuple[float, ...]]) -> list[bool]:
     ]
 
 
-def size_against_loss(variants: Sequence[Variant]) -> Picture | None:
-    """Of one source, those whose loss was measured; the bubble's text has the speed. None without any."""
-    measured = [each for each in variants if each.measure("quality", "kl", "value") is not None]
-    if not measured:
-        return None
+def size_against_loss(variants: Sequence[Variant]) -> list[Picture]:
+    """Of one source, those whose loss was measured; the bubble's text has the speed. One picture for each prompt set: losses
+    on different prompts don't compare."""
+    sets: dict[str, list[Variant]] = {}
+    for each in variants:
+        if each.measure("quality", "kl", "value") is not None:
+            sets.setdefault(_set_of(each), []).append(each)
+    return [_picture(measured) for _, measured in sorted(sets.items())]
+
+
+def _set_of(variant: Variant) -> str:
+    """By content: a name may have meant another one before."""
+    return str(variant.measure("quality", "prompts", "sha256") or shipped().sha256)
+
+
+def _picture(measured: list[Variant]) -> Picture:
     points = [(float(each.size_bytes), float(each.measure("quality", "kl", "value"))) for each in measured]
     front = pareto(points)
     traces = []
@@ -50,10 +62,11 @@ def size_against_loss(variants: Sequence[Variant]) -> Picture | None:
         },
     }
     names = ", ".join(each.name for each, on in zip(measured, front, strict=True) if on)
+    source, prompts = measured[0].source, reports.prompts_of(measured[0].measure("quality"))
     return Picture(
-        {"data": traces, "layout": layout, "name": f"variants-{variants[0].source}"},
-        f"Of {len(measured)} measured variants of {variants[0].source}, nothing is both smaller and closer to the source than "
-        f"{names}.",
+        {"data": traces, "layout": layout, "name": f"variants-{source}-{prompts}"},
+        f"Of {len(measured)} variants of {source} measured on the prompts {prompts}, nothing is both smaller and closer to the "
+        f"source than {names}.",
     )
 
 
@@ -90,4 +103,8 @@ def _speed(variant: Variant) -> str:
 
 def _right(variant: Variant) -> str:
     score = variant.measure("score")
-    return reports.UNKNOWN if not score else f"{score['n_right_candidate']} of {score['n']}"
+    return (
+        reports.UNKNOWN
+        if not score
+        else f"{score['n_right_candidate']} of {score['n']} ({reports.prompts_of(score)})"
+    )

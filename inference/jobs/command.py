@@ -1,4 +1,4 @@
-"""A job in the foreground: what `manage.py quantize` and `manage.py quality` share."""
+"""A job in the foreground: what `manage.py quantize`, `quality`, `archive` and `restore` share."""
 
 import getpass
 import json
@@ -6,6 +6,8 @@ import signal
 import sys
 import time
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TextIO
 
 from django.conf import settings
@@ -17,6 +19,9 @@ from inference.errors import BusyError, JobInputError
 from inference.jobs import execution, reports, services
 from inference.jobs.parameters import JobParameters, check
 from inference.models import JobState, ModelJob
+from inference.models.prompt_set import SHIPPED
+from inference.prompt_sets.selectors import names
+from inference.prompt_sets.services import add_file
 from inference.work.plan import Measures
 
 EXIT = {JobState.DONE: 0, JobState.FAILED: 3, JobState.INTERRUPTED: 3, JobState.CANCELLED: 130}
@@ -26,6 +31,8 @@ WAIT_S = 0.5
 class JobCommand(BaseCommand):
     """Subclasses say the arguments and call `run`. Exit codes: 0 done, 1 bad input, 3 the engine or the job failed,
     4 another job is running and --no-wait was given, 130 ended by Ctrl-C."""
+
+    measures = True  # whether this kind of job compares two models
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> Any:
         return super().create_parser(
@@ -40,6 +47,22 @@ class JobCommand(BaseCommand):
             default="",
             help="default: who answers",
         )
+        if self.measures:
+            self._add_measures(add)
+        add("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
+        add(
+            "--no-wait",
+            action="store_true",
+            help="fail while another job is running, rather than wait for it",
+        )
+
+    def _add_measures(self, add: Callable[..., object]) -> None:
+        add(
+            "--prompts",
+            default="",
+            metavar="NAME|FILE",
+            help=f"labelled prompts: a set's name, or a file of JSON lines, which becomes a set (default: {SHIPPED})",
+        )
         for name, field in Measures.model_fields.items():
             default = field.default
             add(
@@ -49,19 +72,13 @@ class JobCommand(BaseCommand):
                 metavar="N",
                 help=f"{field.description} ({default})",
             )
-        add("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
-        add(
-            "--no-wait",
-            action="store_true",
-            help="fail while another job is running, rather than wait for it",
-        )
 
     def run(self, kind: str, source: str, target: str, options: dict[str, Any], **more: Any) -> None:
         try:
-            measures = Measures(**{name: options[name] for name in Measures.model_fields})
-            parameters = JobParameters(
-                engine_kind=options["engine"] or reports.answering_engine(), measures=measures, **more
-            )
+            if self.measures:
+                more["measures"] = Measures(**{name: options[name] for name in Measures.model_fields})
+                more["prompts"] = self._prompts(options["prompts"])
+            parameters = JobParameters(engine_kind=options["engine"] or reports.answering_engine(), **more)
             source, target = check(kind, source, target, parameters)
         except ValidationError as error:
             first = error.errors()[0]
@@ -77,6 +94,15 @@ class JobCommand(BaseCommand):
             self.stderr.write(job.reason)
         if status := EXIT[JobState(job.state)]:
             raise SystemExit(status)
+
+    def _prompts(self, asked: str) -> str:
+        """The name of a set. A file becomes one, so that the record can say later what was measured with."""
+        path = Path(asked)
+        if not asked or asked in names() or not path.is_file():
+            return asked
+        added = add_file(path, who=getpass.getuser(), now=timezone.now())
+        self.stderr.write(f"{path} is the prompt set {added.name} ({added.n} prompts).")
+        return added.name
 
     def _measure(
         self, kind: str, source: str, target: str, parameters: JobParameters, *, wait: bool

@@ -6,19 +6,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 
+from inference.archives import services as archives
+from inference.archives.selectors import find as find_archive
 from inference.child_process import ChildProcess
 from inference.errors import InferenceError, JobInputError
 from inference.jobs import services
 from inference.jobs.parameters import JobParameters, engine
-from inference.models import JobState, ModelJob, Variant
-from inference.quality.labelled import HOUSEHOLD, parse
-from inference.work.plan import JobPlan
+from inference.models import JobState, ModelArchive, ModelJob, Variant
+from inference.models.archive import archive_path
+from inference.prompt_sets.selectors import Prompts, find_prompts, shipped
+from inference.work.plan import JobPlan, Kind
 
 WORK = "inference.work"  # the module that does it
 LOOK_S = 0.2  # how soon a cancel is seen
@@ -26,6 +29,7 @@ LEASE_EVERY_S = 1.0
 NEWS_EVERY_S = 0.5
 STOP_WITHIN_S = 5.0
 END_TRIES = 5
+WITH_PROMPTS = ("quality", "score", "dynamic")
 MEASURES = ("tensors", "speed", "quality", "score", "dynamic", "unmeasured")
 log = logging.getLogger(__name__)
 
@@ -99,6 +103,8 @@ class Execution:
     stopped_as: JobState
     watch: Watch
     variant: Variant | None = None
+    archive: ModelArchive | None = None
+    prompts: Prompts = field(default_factory=shipped)
     progress: dict[str, Any] = field(default_factory=dict)
     _step_since: float = field(default_factory=time.monotonic)
     _leased: float = 0.0
@@ -107,8 +113,9 @@ class Execution:
     def run(self) -> None:
         """Raises StoppedError, InferenceError, DatabaseError, OSError."""
         parameters = JobParameters.model_validate(self.job.parameters)
+        self.prompts = find_prompts(parameters.prompts)
         plan = self._plan(parameters)
-        if self.job.kind == "measure":
+        if plan.kind == "measure":
             self._found(plan)
         with ChildProcess(WORK, plan.model_dump_json().encode()) as child:
             ended = ""
@@ -123,10 +130,19 @@ class Execution:
             last = words.splitlines()[-1] if words else f"the process ended with status {status}"
             raise InferenceError(ended or f"The work broke off: {last}.")
         self._end_step()
+        if parameters.delete_after:
+            self._delete_after()
+
+    def _delete_after(self) -> None:
+        """Only now: what takes its place is whole and listed."""
+        if self.archive is not None:
+            archives.delete_source(self.archive, now=timezone.now())
+        elif self.job.kind == "restore" and (used := find_archive(self.job.source)) is not None:
+            archives.delete_archive(used, who=self.job.who, now=timezone.now(), but_for=self.job)
 
     def _plan(self, parameters: JobParameters) -> JobPlan:
         return JobPlan(
-            kind="measure" if self.job.kind == "measure" else "quantize",
+            kind=cast("Kind", self.job.kind),
             engine_url=engine(parameters.engine_kind).url,
             engine_kind="ollama" if parameters.engine_kind == "ollama" else "embedded",
             source=self.job.source,
@@ -137,7 +153,8 @@ class Execution:
             max_loss=parameters.max_loss,
             folder=self.folder,
             measures=parameters.measures,
-            labelled=tuple(parse(HOUSEHOLD.read_text())),
+            archive=archive_path(self.job.source),
+            labelled=self.prompts.labelled,
         )
 
     def _found(self, plan: JobPlan) -> None:
@@ -170,7 +187,15 @@ class Execution:
             making = {name: message[name] for name in ("took_s", "peak_rss_bytes")}
             self._made(plan, message, message["maker"])
             self._measured("making", making)
+        elif kind == "archived":
+            self.archive = archives.record_archive(
+                self.job, plan.engine_kind, self.folder, message, now=timezone.now()
+            )
+        elif kind == "restored":
+            services.record_result(self.job, message)
         elif kind in MEASURES:
+            if kind in WITH_PROMPTS:
+                message["prompts"] = self.prompts.as_record
             self._measured(kind, message)
         return kind if kind == "done" else str(message.get("text", ""))
 

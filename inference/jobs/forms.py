@@ -9,6 +9,7 @@ from inference.errors import JobInputError
 from inference.gguf_tools.mixes import FILE_TYPES
 from inference.jobs.parameters import HIGH_PRECISION, JobParameters, check, engines
 from inference.models import JobKind
+from inference.prompt_sets.selectors import choices
 from inference.work.plan import DYNAMIC, Measures
 
 # The product's four levels first, then llama.cpp's names.
@@ -18,6 +19,8 @@ LEVELS = {
     "Q8_0": "INT8 (Q8_0)",
     "F16": "FP16 (F16)",
 }
+# inference.archives has the forms of the others
+KINDS = [each for each in JobKind.choices if each[0] not in {JobKind.ARCHIVE, JobKind.RESTORE}]
 MAKERS = [
     ("auto", "the engine where it can, else our own writer"),
     ("engine", "the engine (its create ... quantize)"),
@@ -29,7 +32,7 @@ MAKERS = [
 class JobForm(forms.Form):
     """`source` is ENGINE|MODEL, so that one choice says both. After `is_valid`, `checked` holds what `create_job` takes."""
 
-    kind = forms.ChoiceField(choices=JobKind.choices, widget=forms.HiddenInput)
+    kind = forms.ChoiceField(choices=KINDS, widget=forms.HiddenInput)
     source = forms.ChoiceField(label="Source", help_text="It is never changed.")
     level = forms.ChoiceField(label="Type", required=False)
     target = forms.CharField(
@@ -51,6 +54,7 @@ class JobForm(forms.Form):
         required=False,
         help_text="For Dynamic: the smallest file with no more KL (nats per token).",
     )
+    prompts = forms.ChoiceField(label="Labelled prompts", required=False, choices=choices)
     n_prompts = forms.IntegerField(label="Prompts compared token by token")
     n_tokens = forms.IntegerField(label="Tokens of each")
     n_scored = forms.IntegerField(label="Labelled prompts answered")
@@ -99,6 +103,7 @@ class JobForm(forms.Form):
             budget=values["budget"] or "q4_K_M",
             max_loss=values["max_loss"] if making else None,
             maker=(values["maker"] or "auto") if making else "auto",
+            prompts=values["prompts"],
             measures=Measures(**{name: values[name] for name in Measures.model_fields}),
         )
         try:

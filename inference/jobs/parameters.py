@@ -5,10 +5,16 @@ import re
 from dataclasses import dataclass
 
 from django.conf import settings
+from django.utils import timezone
 from pydantic import BaseModel, ConfigDict
 
+from inference.archives.selectors import find as find_archive
+from inference.archives.selectors import suggested_file
 from inference.errors import JobInputError
 from inference.gguf_tools.mixes import FILE_TYPES, SOURCES
+from inference.models import JobKind
+from inference.prompt_sets.selectors import find_prompts
+from inference.work.archive import only_file
 from inference.work.budget import read_budget
 from inference.work.engine import EngineClient, Tag, full_name
 from inference.work.messages import WorkError
@@ -30,6 +36,8 @@ class JobParameters(BaseModel):
     maker: Maker = "auto"
     budget: str = "q4_K_M"  # of level dynamic, unless there is a max_loss
     max_loss: float | None = None
+    prompts: str = ""  # the labelled set; empty: the shipped one
+    delete_after: bool = False  # the model once its archive is listed, the archive once its model is made
     measures: Measures = Measures()
 
 
@@ -75,12 +83,18 @@ def _asked(kind: str, url: str) -> EngineModels:
 
 def check(kind: str, source: str, target: str, parameters: JobParameters) -> tuple[str, str]:
     """Full names of source and target, after everything that can be known before the work. Raises JobInputError."""
-    known = engine(parameters.engine_kind).tags
+    asked = engine(parameters.engine_kind)
+    known = asked.tags
+    if kind == JobKind.RESTORE:
+        return _check_restore(source, target, known)
     source = _name("source", source)
     if source not in known:
         raise JobInputError(
             "source", f"The engine has no model {source}. It has {', '.join(known) or 'none'}."
         )
+    if kind == JobKind.ARCHIVE:
+        return source, _check_archive(asked, source)
+    find_prompts(parameters.prompts)
     if kind == "measure":
         target = _name("target", target)
         if target not in known:
@@ -100,6 +114,33 @@ def check(kind: str, source: str, target: str, parameters: JobParameters) -> tup
             "target", f"There is a model {target} already. Choose another name, or delete it first."
         )
     return source, target
+
+
+def _check_archive(asked: EngineModels, source: str) -> str:
+    """The name of the file to come."""
+    client = EngineClient(asked.url, num_ctx=256, answer_within_s=ASK_WITHIN_S)
+    try:
+        only_file(client, source)
+    except WorkError as error:
+        raise JobInputError("source", str(error)) from error
+    finally:
+        client.close()
+    return suggested_file(source, timezone.now())
+
+
+def _check_restore(source: str, target: str, known: dict[str, Tag]) -> tuple[str, str]:
+    """`source`: an archive's file, or the model that was archived."""
+    archive = find_archive(source) or find_archive(full_name(source))
+    if archive is None:
+        raise JobInputError("source", f"There is no archive of {source!r}.")
+    if archive.is_missing:
+        raise JobInputError("source", f"{archive.file} is gone from {archive.path.parent}.")
+    target = _name("target", target or archive.name)
+    if target in known:
+        raise JobInputError(
+            "target", f"There is a model {target} already. Choose another name, or delete it first."
+        )
+    return archive.file, target
 
 
 def _check_level(parameters: JobParameters) -> None:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+from inference.archives.selectors import as_json as archive_as_json
 from inference.errors import JobInputError
 from inference.jobs.parameters import JobParameters, engines
-from inference.models import ModelJob, Variant
+from inference.models import JobKind, ModelArchive, ModelJob, Variant
+from inference.models.prompt_set import SHIPPED
 from inference.work.plan import DYNAMIC
 
 UNKNOWN = "–"
@@ -116,7 +118,7 @@ def _quality(variant: Variant) -> list[Row]:
     quality = variant.measure("quality")
     if not quality:
         return []
-    n = f"{quality['n_positions']:,} positions of {quality['n_prompts']} prompts"
+    n = f"{quality['n_positions']:,} positions of {quality['n_prompts']} prompts of the set {prompts_of(quality)}"
     return [
         Row(
             "Divergence (KL)",
@@ -156,7 +158,7 @@ def _score(variant: Variant) -> list[Row]:
             f"{score['n_right_reference']} of {score['n']}",
             f"{score['n_right_candidate']} of {score['n']}",
             f"{score['n_lost']} lost, {score['n_won']} won" if changed else "none changed",
-            "Whole answers on the labelled prompts. McNemar's exact test of those that changed: "
+            f"Whole answers on labelled prompts of the set {prompts_of(score)}. McNemar's exact test of those that changed: "
             f"p = {score['p']:.2g}. Interval of the share at 95 % (Wilson): "
             f"{score['candidate'][0]:.1%} to {score['candidate'][1]:.1%}.",
             "bad" if worse else "good" if better else "",
@@ -164,20 +166,53 @@ def _score(variant: Variant) -> list[Row]:
     ]
 
 
+def prompts_of(measure: dict[str, Any]) -> str:
+    """Which labelled set it was measured with; before people could add theirs there was one."""
+    return str((measure.get("prompts") or {}).get("name") or SHIPPED)
+
+
 def asked(job: ModelJob) -> list[tuple[str, str]]:
     """What was asked for, in the words of the form."""
     parameters = JobParameters.model_validate(job.parameters)
+    if job.kind == JobKind.ARCHIVE:
+        after = "deleted once the archive is verified" if parameters.delete_after else "kept"
+        return [
+            ("Engine", parameters.engine_kind),
+            ("Model", job.source),
+            ("File", job.target),
+            ("The model is", after),
+        ]
+    if job.kind == JobKind.RESTORE:
+        after = "deleted once the model is made" if parameters.delete_after else "kept"
+        return [
+            ("File", job.source),
+            ("Engine", parameters.engine_kind),
+            ("Model", job.target),
+            ("The archive is", after),
+        ]
     found = [("Engine", parameters.engine_kind), ("Source", job.source), ("Variant", job.target)]
     if parameters.level:
         found += [("Type", parameters.level), ("Made by", parameters.maker)]
     if parameters.level == DYNAMIC:
         loss = parameters.max_loss
         found.append(("Budget", parameters.budget if loss is None else f"KL of {loss:g} nats per token"))
+    found.append(("Labelled prompts", parameters.prompts or SHIPPED))
     found += [
         (str(field.description).capitalize(), f"{getattr(parameters.measures, name):,}")
         for name, field in type(parameters.measures).model_fields.items()
     ]
     return found
+
+
+def archive_facts(archive: ModelArchive) -> list[tuple[str, str]]:
+    saved = archive.size_bytes - archive.archive_bytes
+    return [
+        ("Model", f"{archive.name} ({archive.quantization or 'type unknown'})"),
+        ("Size", f"{size(archive.size_bytes)} → {size(archive.archive_bytes)}, {archive.ratio:.1%} of it"),
+        ("Saved", size(saved) if saved > 0 else f"nothing: {-saved:,} bytes more"),
+        ("SHA-256", archive.sha256),
+        ("File", str(archive.path)),
+    ]
 
 
 def interval(estimate: dict[str, Any], form: str) -> str:
@@ -187,7 +222,7 @@ def interval(estimate: dict[str, Any], form: str) -> str:
 
 
 def job_as_json(job: ModelJob) -> dict[str, Any]:
-    variant = job.variants.first()
+    variant, archive = job.variants.first(), job.archives.first()
     return {
         "job": job.pk,
         "kind": job.kind,
@@ -199,6 +234,8 @@ def job_as_json(job: ModelJob) -> dict[str, Any]:
         "took_s": job.took_s,
         "steps": job.steps,
         "variant": None if variant is None else variant_as_json(variant),
+        "archive": None if archive is None else archive_as_json(archive),
+        "result": job.result,
     }
 
 
@@ -223,7 +260,9 @@ def variant_as_json(variant: Variant) -> dict[str, Any]:
 def job_as_text(job: ModelJob) -> str:
     took = f" in {job.took_s:.1f} s" if job.took_s is not None else ""
     lines = [f"job {job.pk} {job.state}{took}: {job.kind} {job.source} -> {job.target}"]
-    variant = job.variants.first()
+    variant, archive = job.variants.first(), job.archives.first()
+    if archive is not None:
+        lines += [f"  {label:<18} {value}" for label, value in archive_facts(archive)]
     if variant is not None:
         lines += [
             f"  {row.label:<18} {row.source:>14} {row.variant:>14}  {row.change}" for row in rows(variant)

@@ -160,6 +160,11 @@ def record_variant(
     return found
 
 
+def record_result(job: ModelJob, values: dict[str, Any]) -> None:
+    job.result = values
+    ModelJob.objects.filter(pk=job.pk).update(result=values)
+
+
 def record_measure(variant: Variant, name: str, values: dict[str, Any], *, now: datetime) -> None:
     """One measure of the pair; an older one of that name is replaced."""
     with transaction.atomic():

@@ -19,7 +19,7 @@ from inference.aliases import selectors as aliases
 from inference.aliases import services as alias_services
 from inference.errors import InferenceError, NotAllowedError
 from inference.jobs import charts, reports, selectors, services
-from inference.jobs.forms import JobForm
+from inference.jobs.forms import KINDS, JobForm
 from inference.jobs.heat_map import heat_map
 from inference.jobs.parameters import JobParameters, check
 from inference.models import AliasChange, JobKind, JobState, ModelJob, Variant
@@ -54,7 +54,7 @@ def new_job(request: HttpRequest) -> HttpResponse:
     else:
         kind = request.GET.get("kind", "")
         asked = {name: request.GET[name] for name in ("source", "target", "level") if name in request.GET}
-        form = JobForm(initial={"kind": kind if kind in JobKind.values else JobKind.QUANTIZE, **asked})
+        form = JobForm(initial={"kind": kind if kind in dict(KINDS) else JobKind.QUANTIZE, **asked})
     return render(request, "inference/job_new.html", {"form": form, "kind": form["kind"].value()})
 
 
@@ -77,12 +77,14 @@ def _create(
 @never_cache
 def job_page(request: HttpRequest, job_id: int) -> HttpResponse:
     job = get_object_or_404(ModelJob.objects.select_related("retry_of"), pk=job_id)
-    variant = job.variants.first()
+    variant, archive = job.variants.first(), job.archives.first()
     context = {
         "job": job,
         "may_change": selectors.may_change(request.user, job),
         "n_ahead": selectors.n_ahead(job) if job.state == JobState.QUEUED else 0,
         "variant": variant,
+        "archive": archive,
+        "archive_facts": reports.archive_facts(archive) if archive else [],
         "rows": reports.rows(variant) if variant else [],
         "asked": reports.asked(job),
     }
@@ -136,7 +138,7 @@ def variants(request: HttpRequest) -> HttpResponse:
     groups = []
     for source, rows in groupby(found, lambda each: each.source):
         members = list(rows)
-        groups.append({"source": source, "variants": members, "picture": charts.size_against_loss(members)})
+        groups.append({"source": source, "variants": members, "pictures": charts.size_against_loss(members)})
     return _page(request, "variants", {"groups": groups, "model": model, "aliases": aliases.in_force()})
 
 

@@ -1,8 +1,10 @@
 """What the inference app stores, one noun per file."""
 
 from inference.models.alias import AliasChange
+from inference.models.archive import ModelArchive
 from inference.models.event import ActionState, ModelAction, ModelEvent
 from inference.models.job import ENDED, JobKind, JobState, ModelJob
+from inference.models.prompt_set import PromptSet
 from inference.models.pull import ModelPull
 from inference.models.request import InferenceRequest, KeptPrompt
 from inference.models.variant import Variant
@@ -18,8 +20,10 @@ __all__ = [
     "JobState",
     "KeptPrompt",
     "ModelAction",
+    "ModelArchive",
     "ModelEvent",
     "ModelJob",
     "ModelPull",
+    "PromptSet",
     "Variant",
 ]

@@ -26,6 +26,8 @@ ENDED = (JobState.DONE, JobState.CANCELLED, JobState.FAILED, JobState.INTERRUPTE
 class JobKind(models.TextChoices):
     QUANTIZE = "quantize"
     MEASURE = "measure"
+    ARCHIVE = "archive"
+    RESTORE = "restore"
 
 
 class ModelJob(models.Model):
@@ -42,6 +44,7 @@ class ModelJob(models.Model):
     reason = models.CharField(max_length=500, blank=True)  # why it ended before its end
     progress = models.JSONField(default=dict)  # step, done, total, unit
     steps = models.JSONField(default=list)  # those that are over: [{step, took_s}]
+    result = models.JSONField(default=dict)  # of what made neither a variant nor an archive: a restore
     retry_of = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="retries")
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True, blank=True)

@@ -5,6 +5,7 @@ from typing import Any
 from django.db import models
 
 from inference.models.job import ModelJob
+from inference.models.prompt_set import SHIPPED
 
 
 class Variant(models.Model):
@@ -51,6 +52,12 @@ class Variant(models.Model):
     def kl(self) -> str:
         value = self.measure("quality", "kl", "value")
         return "–" if value is None else f"{value:.2g}"
+
+    @property
+    def prompts(self) -> str:
+        """Which sets KL and right answers are of; empty where it is the shipped one, which needs no word."""
+        found = (self.measure(name, "prompts", "name") for name in ("quality", "score"))
+        return ", ".join(sorted({each for each in found if each and each != SHIPPED}))
 
     def measure(self, *path: str) -> Any:
         """`variant.measure("quality", "kl", "value")`; None where it was not measured."""

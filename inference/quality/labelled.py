@@ -38,6 +38,13 @@ class Labelled(BaseModel):
             raise ValueError("the right answer is empty")
         return self
 
+    @property
+    def right(self) -> list[str]:
+        """The right answers, or the right variants of each line, for people."""
+        if self.lines is not None:
+            return [" / ".join(variants) for variants in self.lines]
+        return list(self.answers or (self.answer or "",))
+
     def is_right(self, text: str) -> bool:
         """White space at the ends of lines, and empty lines at the ends of the answer, do not count."""
         given = _lines(text)

@@ -24,6 +24,12 @@ def percent(share: float | None) -> str:
 
 
 @register.filter
+def exact_percent(share: float | None) -> str:
+    """With a digit, where one in a thousand counts."""
+    return UNKNOWN if share is None else f"{share:.1%}"
+
+
+@register.filter
 def percent_of(part: float | None, whole: float | None) -> str:
     """For the width of a bar, 0 to 100."""
     return f"{min(100 * (part or 0) / whole, 100):.1f}" if whole else "0"

@@ -3,6 +3,7 @@
 import signal
 import sys
 
+from inference.work.archive import archive_model, restore_model
 from inference.work.engine import EngineClient, full_name
 from inference.work.make import make_variant
 from inference.work.messages import WorkError, say
@@ -11,16 +12,22 @@ from inference.work.prompts import ChatTemplate
 from inference.work.quality import compare_answers, compare_tokens
 from inference.work.speed import compare_speed
 
+PACKING = {"archive": archive_model, "restore": restore_model}
+
 
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))  # with what `finally` has to clean up
     plan = JobPlan.model_validate_json(sys.stdin.buffer.read())
-    plan = plan.model_copy(update={"source": full_name(plan.source), "target": full_name(plan.target)})
+    if plan.kind not in PACKING:  # else one of the two is a file
+        plan = plan.model_copy(update={"source": full_name(plan.source), "target": full_name(plan.target)})
     engine = EngineClient(plan.engine_url, num_ctx=plan.measures.num_ctx)
     try:
-        if plan.kind == "quantize":
-            make_variant(engine, plan)
-        compare(engine, plan)
+        if plan.kind in PACKING:
+            PACKING[plan.kind](engine, plan)
+        else:
+            if plan.kind == "quantize":
+                make_variant(engine, plan)
+            compare(engine, plan)
     except WorkError as error:
         say("error", text=str(error))
         return 1

@@ -5,7 +5,7 @@ Not by the `ollama` package: its answers leave out the bytes of a token, without
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import file_digest
@@ -102,10 +102,14 @@ class EngineClient:
         with path.open("rb") as file:
             digest = f"sha256:{file_digest(file, 'sha256').hexdigest()}"
             file.seek(0)
-            with _sentences("take the file"):
-                answer = self.http.post(f"/api/blobs/{digest}", content=file, timeout=MAKE_WITHIN_S)
-                answer.raise_for_status()
+            self.send_blob(digest, file)
         return digest
+
+    def send_blob(self, digest: str, content: Iterable[bytes]) -> None:
+        """The engine compares what comes with the digest."""
+        with _sentences("take the file"):
+            answer = self.http.post(f"/api/blobs/{digest}", content=content, timeout=MAKE_WITHIN_S)
+            answer.raise_for_status()
 
     def delete(self, name: str) -> None:
         self._ask(f"delete {name}", "DELETE", "/api/delete", {"model": name})

@@ -19,6 +19,7 @@ from inference.work.engine import EngineClient, Tag
 from inference.work.messages import WorkError, say, step
 from inference.work.plan import DYNAMIC, JobPlan
 from inference.work.prompts import ChatTemplate
+from inference.work.room import need_room
 
 SPARE = 1.02  # of the planned size, for padding and manifests
 LLAMA_QUANTIZE = "llama-quantize"
@@ -153,18 +154,23 @@ def take_in(engine: EngineClient, plan: JobPlan, source: Path, made: Path) -> No
     step("hand over", 0, 1, "files")
     digest = engine.upload(made)
     known = engine.show(plan.source)
-    what: dict[str, Any] = {"files": {"variant.gguf": digest}}
+    for _ in engine.create(plan.target, files={"variant.gguf": digest}, **settings_of(known, source)):
+        pass
+    step("hand over", 1, 1, "files")
+
+
+def settings_of(known: dict[str, Any], file: Path) -> dict[str, Any]:
+    """What `show` says of a model beside its file, as `create` takes it."""
+    what: dict[str, Any] = {}
     template = known.get("template") or ""
-    if template and template != read_metadata(source).chat_template:
+    if template and template != read_metadata(file).chat_template:
         what["template"] = template
     for name in ("system", "license", "messages"):
         if known.get(name):
             what[name] = known[name]
     if known.get("parameters"):
         what["parameters"] = parameters(known["parameters"])
-    for _ in engine.create(plan.target, **what):
-        pass
-    step("hand over", 1, 1, "files")
+    return what
 
 
 def parameters(text: str) -> dict[str, Any]:
@@ -204,8 +210,4 @@ def _look_for_room(file: Path, level: str, folders: list[Path]) -> None:
     for folder in folders:
         disks[folder.stat().st_dev] = disks.get(folder.stat().st_dev, 0) + needed
     for folder in folders:
-        free, wanted = shutil.disk_usage(folder).free, disks[folder.stat().st_dev]
-        if free < wanted:
-            raise WorkError(
-                f"The disk of {folder} has {free / 2**20:,.0f} MiB free, and {wanted / 2**20:,.0f} MiB are needed."
-            )
+        need_room(folder, disks[folder.stat().st_dev])

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from inference.quality.labelled import Labelled
 
 DYNAMIC = "dynamic"  # the level that chooses a type for each tensor
+Kind = Literal["quantize", "measure", "archive", "restore"]
 Maker = Literal["auto", "engine", "own", "llama-quantize"]
 
 
@@ -27,11 +28,12 @@ class Measures(BaseModel):
 
 
 class JobPlan(BaseModel):
-    """`quantize` makes `target` from `source` and measures both; `measure` compares two models that exist."""
+    """`quantize` makes `target` from `source` and measures both; `measure` compares two models that exist. `archive` packs
+    `source` in `folder`, `restore` makes `target` from the file `archive`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["quantize", "measure"]
+    kind: Kind
     engine_url: str
     engine_kind: Literal["ollama", "embedded"]
     source: str
@@ -41,5 +43,6 @@ class JobPlan(BaseModel):
     budget: str = "q4_K_M"  # of level dynamic: a size (see dynamic.budget_bytes), unless there is a max_loss
     max_loss: float | None = None
     folder: Path = Path("/nonexistent")  # empty, for what is being written; not needed to measure
+    archive: Path = Path("/nonexistent")
     measures: Measures = Measures()
     labelled: tuple[Labelled, ...] = ()

@@ -1,0 +1,1 @@
+"""Labelled prompts of people: what a model has to answer rightly in their house, kept by name."""
