@@ -26,7 +26,7 @@ LEASE_EVERY_S = 1.0
 NEWS_EVERY_S = 0.5
 STOP_WITHIN_S = 5.0
 END_TRIES = 5
-MEASURES = ("speed", "quality", "score", "dynamic", "unmeasured")
+MEASURES = ("speed", "quality", "score", "dynamic", "pruning", "unmeasured")
 log = logging.getLogger(__name__)
 
 Stopping = Callable[[], str]  # why this process has to stop, "" while it has not
@@ -126,7 +126,7 @@ class Execution:
 
     def _plan(self, parameters: JobParameters) -> JobPlan:
         return JobPlan(
-            kind="measure" if self.job.kind == "measure" else "quantize",
+            kind=self.job.kind,
             engine_url=engine(parameters.engine_kind).url,
             engine_kind="ollama" if parameters.engine_kind == "ollama" else "embedded",
             source=self.job.source,
@@ -135,6 +135,7 @@ class Execution:
             maker=parameters.maker,
             budget=parameters.budget,
             max_loss=parameters.max_loss,
+            layers=parameters.layers,
             folder=self.folder,
             measures=parameters.measures,
             labelled=tuple(parse(HOUSEHOLD.read_text())),

@@ -5,7 +5,8 @@ from typing import Any
 
 from inference.errors import JobInputError
 from inference.jobs.parameters import JobParameters, engines
-from inference.models import ModelJob, Variant
+from inference.jobs.pruning import as_lines, pruning_of
+from inference.models import JobKind, ModelJob, Variant
 from inference.work.plan import DYNAMIC
 
 UNKNOWN = "–"
@@ -59,6 +60,10 @@ def rows(variant: Variant) -> list[Row]:
             "good" if variant.size_ratio < 1 else "",
         )
     ]
+    if pruning := variant.measure("pruning"):
+        before, n = pruning["n_layers"], len(pruning["dropped"])
+        tip = "Layers of the file; which went and why stands below."
+        found.append(Row("Layers", f"{before:,}", f"{before - n:,}", f"{-n:,}", tip))
     found += _speeds(variant)
     memory = (
         variant.measure("speed", "variant", "size_bytes"),
@@ -170,6 +175,10 @@ def asked(job: ModelJob) -> list[tuple[str, str]]:
     found = [("Engine", parameters.engine_kind), ("Source", job.source), ("Variant", job.target)]
     if parameters.level:
         found += [("Type", parameters.level), ("Made by", parameters.maker)]
+    if job.kind == JobKind.PRUNE:
+        n, limit = parameters.layers, parameters.max_loss
+        found.append(("Layers to drop", "as many as the loss allows" if n is None else f"{n:,}"))
+        found.append(("Most loss", "no limit" if limit is None else f"KL of {limit:g} nats per token"))
     if parameters.level == DYNAMIC:
         loss = parameters.max_loss
         found.append(("Budget", parameters.budget if loss is None else f"KL of {loss:g} nats per token"))
@@ -228,4 +237,6 @@ def job_as_text(job: ModelJob) -> str:
         lines += [
             f"  {row.label:<18} {row.source:>14} {row.variant:>14}  {row.change}" for row in rows(variant)
         ]
+        if (record := pruning_of(variant)) is not None:
+            lines += as_lines(record)
     return "\n".join(lines)

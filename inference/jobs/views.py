@@ -21,6 +21,7 @@ from inference.errors import InferenceError, NotAllowedError
 from inference.jobs import charts, reports, selectors, services
 from inference.jobs.forms import JobForm
 from inference.jobs.parameters import JobParameters, check
+from inference.jobs.pruning import pruning_of
 from inference.models import AliasChange, JobKind, JobState, ModelJob, Variant
 from inference.pushing import Delivery, Told
 
@@ -83,6 +84,7 @@ def job_page(request: HttpRequest, job_id: int) -> HttpResponse:
         "n_ahead": selectors.n_ahead(job) if job.state == JobState.QUEUED else 0,
         "variant": variant,
         "rows": reports.rows(variant) if variant else [],
+        "pruning": pruning_of(variant) if variant else None,
         "asked": reports.asked(job),
     }
     return _page(request, "job", context)
@@ -146,6 +148,7 @@ def variant_page(request: HttpRequest, variant_id: int) -> HttpResponse:
     context = {
         "variant": variant,
         "rows": reports.rows(variant),
+        "pruning": pruning_of(variant),
         "is_used": aliases.target_of(variant.source) == variant.name,
     }
     return render(request, "inference/variant.html", context)

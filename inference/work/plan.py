@@ -27,11 +27,11 @@ class Measures(BaseModel):
 
 
 class JobPlan(BaseModel):
-    """`quantize` makes `target` from `source` and measures both; `measure` compares two models that exist."""
+    """`quantize` and `prune` make `target` from `source` and measure both; `measure` compares two models that exist."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["quantize", "measure"]
+    kind: Literal["quantize", "prune", "measure"]
     engine_url: str
     engine_kind: Literal["ollama", "embedded"]
     source: str
@@ -40,6 +40,12 @@ class JobPlan(BaseModel):
     maker: Maker = "auto"
     budget: str = "q4_K_M"  # of level dynamic: a size (see dynamic.budget_bytes), unless there is a max_loss
     max_loss: float | None = None
+    layers: int | None = None  # that `prune` drops; None: as many as keep to max_loss
     folder: Path = Path("/nonexistent")  # empty, for what is being written; not needed to measure
     measures: Measures = Measures()
     labelled: tuple[Labelled, ...] = ()
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether the second half of the prompts decides what is made, so that only the first may judge it."""
+        return self.level == DYNAMIC or self.kind == "prune"
