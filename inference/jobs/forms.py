@@ -52,7 +52,10 @@ class JobForm(forms.Form):
         help_text="For Dynamic: the smallest file with no more KL (nats per token).",
     )
     layers = forms.IntegerField(
-        label="Layers to drop", required=False, help_text="Empty: as many as keep to the most loss."
+        label="Layers to drop",
+        required=False,
+        initial=1,
+        help_text="Empty: as many as keep to the most loss.",
     )
     n_prompts = forms.IntegerField(label="Prompts compared token by token")
     n_tokens = forms.IntegerField(label="Tokens of each")

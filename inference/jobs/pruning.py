@@ -8,11 +8,11 @@ from inference.models import Variant
 
 @dataclass(frozen=True)
 class Bar:
-    """`share` of the largest loss of the round, in percent."""
+    """`share` of the largest loss of the round, in percent, as CSS writes it."""
 
     layer: int
     loss: str
-    share: float
+    share: str
     is_dropped: bool
 
 
@@ -58,6 +58,7 @@ def pruning_of(variant: Variant) -> PruningRecord | None:
         (
             Choice("measured", _listed(dropped), f"{found['loss']:.3g}", "", "chosen"),
             *(_control(each) for each in found["controls"]),
+            *_chance(found["chance"]),
         ),
         f"{found['why'][:1].upper()}{found['why'][1:]}.",
     )
@@ -68,7 +69,7 @@ def _round(number: int, rounds: list[dict[str, Any]]) -> Round:
     losses, dropped = rounds[number]["losses"], rounds[number]["dropped"]
     largest = max(losses.values()) or 1.0
     bars = tuple(
-        Bar(int(layer), f"{loss:.3g}", round(100 * loss / largest, 1), int(layer) == dropped)
+        Bar(int(layer), f"{loss:.3g}", f"{100 * loss / largest:.1f}", int(layer) == dropped)
         for layer, loss in sorted(losses.items(), key=lambda pair: int(pair[0]))
     )
     gone = [each["dropped"] for each in rounds[:number]]
@@ -78,15 +79,24 @@ def _round(number: int, rounds: list[dict[str, Any]]) -> Round:
 
 def _control(control: dict[str, Any]) -> Choice:
     name, layers, loss = control["name"], _listed(control["layers"]), f"{control['loss']:.3g}"
-    against = control["against"]
-    if against is None:
+    if control["against"] is None:
         return Choice(name, layers, loss, "the same layers")
-    change = f"{against['value']:+.3g}"
-    if not against["interval"]:
-        return Choice(name, layers, loss, change)
-    low, high = against["interval"]
-    verdict = "good" if high < 0 else "bad" if low > 0 else ""
-    return Choice(name, layers, loss, f"{change} [{low:+.3g}, {high:+.3g}]", verdict)
+    return Choice(name, layers, loss, *_change(control["against"]))
+
+
+def _chance(chance: dict[str, Any] | None) -> list[Choice]:
+    if chance is None:
+        return []
+    return [Choice("random, on average", "", f"{chance['a']:.3g}", *_change(chance))]
+
+
+def _change(difference: dict[str, Any]) -> tuple[str, str]:
+    """In words, and whether it is good or bad beyond doubt."""
+    text = f"{difference['value']:+.3g}"
+    if not difference["interval"]:
+        return text, ""
+    low, high = difference["interval"]
+    return f"{text} [{low:+.3g}, {high:+.3g}]", "good" if high < 0 else "bad" if low > 0 else ""
 
 
 def _listed(layers: list[int]) -> str:

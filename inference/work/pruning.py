@@ -23,6 +23,7 @@ from inference.quality.paired import Difference, difference
 from inference.work.messages import WorkError, step
 from inference.work.probe import probing, read_positions
 
+RANDOM = "random"
 N_RANDOM = 3  # sets of layers drawn by chance
 SEED = 20260101
 
@@ -39,8 +40,8 @@ class Round:
 
 @dataclass(frozen=True)
 class Control:
-    """As many layers, chosen without measuring. `against`: the choice's loss less this one's; None where they are the same
-    layers."""
+    """As many layers, chosen without measuring. `against`: the choice's loss less this one's, mean over prompts; None where
+    they are the same layers."""
 
     name: str
     layers: tuple[int, ...]
@@ -61,6 +62,7 @@ class Pruned:
     n_prompts: int
     n_positions: int
     controls: tuple[Control, ...]
+    chance: Difference | None  # the choice's loss less the mean of the random controls'
     n_probes: int
     why: str
 
@@ -147,10 +149,15 @@ class Pruning:
                 )
             dropped, n_back = dropped[:-1], n_back + 1
             chosen = self.losses(dropped, "test")
-        controls = [
-            self._control(name, layers, dropped, chosen)
-            for name, layers in controls_for(dropped, self.n_layers)
-        ]
+        controls, at_random = [], []
+        for name, layers in controls_for(dropped, self.n_layers):
+            losses = chosen if set(layers) == set(dropped) else self.losses(layers, "test")
+            against = None if losses is chosen else _compared(losses, chosen)
+            controls.append(Control(name, layers, _mean(losses), against))
+            if name == RANDOM:
+                at_random.append(losses)
+        by_chance = [np.mean(each, axis=0) for each in zip(*at_random, strict=True)]
+        chance = _compared(by_chance, chosen) if at_random else None
         step("try layers", self.n_expected, self.n_expected, "files")
         return Pruned(
             self.n_layers,
@@ -161,17 +168,10 @@ class Pruning:
             sum(1 for each in chosen if len(each)),
             sum(map(len, chosen)),
             tuple(controls),
+            chance,
             self.n_probes,
-            verdict(controls, n_back),
+            verdict(controls, chance, n_back),
         )
-
-    def _control(self, name: str, layers: tuple[int, ...], dropped: list[int], chosen: Losses) -> Control:
-        if set(layers) == set(dropped):
-            return Control(name, layers, _mean(chosen), None)
-        losses = self.losses(layers, "test")
-        pairs = [(a.mean(), b.mean()) for a, b in zip(losses, chosen, strict=True) if len(a) and len(b)]
-        against = difference([a for a, _ in pairs], [b for _, b in pairs])
-        return Control(name, layers, _mean(losses), against)
 
 
 def controls_for(dropped: Collection[int], total: int) -> list[tuple[str, tuple[int, ...]]]:
@@ -184,16 +184,21 @@ def controls_for(dropped: Collection[int], total: int) -> list[tuple[str, tuple[
     if comb(total, n) <= 1000:
         others = [each for each in combinations(range(total), n) if frozenset(each) not in seen]
         drawn = random.permutation(len(others))[:N_RANDOM]
-        return [*found, *(("random", others[place]) for place in drawn)]
+        return [*found, *((RANDOM, others[place]) for place in drawn)]
     while len(found) <= N_RANDOM:
         layers = tuple(sorted(int(each) for each in random.choice(total, n, replace=False)))
         if frozenset(layers) not in seen:
             seen.add(frozenset(layers))
-            found.append(("random", layers))
+            found.append((RANDOM, layers))
     return found
 
 
-def verdict(controls: Sequence[Control], n_back: int) -> str:
+def _compared(a: Losses, b: Losses) -> Difference | None:
+    pairs = [(x.mean(), y.mean()) for x, y in zip(a, b, strict=True) if len(x) and len(y)]
+    return difference([x for x, _ in pairs], [y for _, y in pairs])
+
+
+def verdict(controls: Sequence[Control], chance: Difference | None, n_back: int) -> str:
     """What the controls say, in a sentence."""
     others = [each for each in controls if each.against is not None]
     beaten = [
@@ -202,7 +207,11 @@ def verdict(controls: Sequence[Control], n_back: int) -> str:
     worse = [
         each for each in others if each.against and each.against.interval and each.against.interval[0] > 0
     ]
-    text = f"less loss than {len(beaten)} of {len(others)} sets of as many layers chosen without measuring"
+    if chance is not None and chance.interval is not None and chance.interval[1] < 0:
+        text = "less loss than random layers cost on average"
+    else:
+        text = "not shown to be better than random layers"
+    text += f"; beyond doubt less than {len(beaten)} of the {len(others)} other choices"
     if worse:
         text += f", more than {len(worse)}"
     if len(others) < len(controls):
