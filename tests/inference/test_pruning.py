@@ -142,7 +142,7 @@ def test_what_the_controls_say_is_a_sentence() -> None:
     assert text.startswith(
         "less loss than random layers cost on average; beyond doubt less than 1 of the 2 other"
     )
-    assert "the layers before the last are the choice itself" in text
+    assert "the last but one are the choice itself" in text
     assert "1 more kept to the loss in the search only" in text
     worse = pruning.verdict([control(1, 2)], Difference(1, 1, 0, (-1, 1), 3), 0)
     assert (
