@@ -215,7 +215,7 @@ def verdict(controls: Sequence[Control], chance: Difference | None, n_back: int)
     if worse:
         text += f", more than {len(worse)}"
     if len(others) < len(controls):
-        text += "; the last but one are the choice itself"
+        text += "; the last but one is the same choice"
     if n_back:
         text += f"; {n_back} more kept to the loss in the search only, and stayed"
     return text
