@@ -188,6 +188,12 @@ def pad(out: BinaryIO, alignment: int) -> None:
     out.write(bytes(_aligned(place, alignment) - place))
 
 
+def forget(data: mmap.mmap, tensor: Tensor) -> None:
+    """The pages of a tensor that was read count as our memory until they are given back."""
+    start = tensor.offset // mmap.PAGESIZE * mmap.PAGESIZE
+    data.madvise(mmap.MADV_DONTNEED, start, tensor.offset + tensor.n_bytes - start)
+
+
 def _aligned(place: int, alignment: int) -> int:
     return -(-place // alignment) * alignment
 

@@ -23,6 +23,7 @@ from inference.gguf_tools.container import (
     Header,
     Tensor,
     encoded,
+    forget,
     pad,
     read_header,
     tensor_bytes,
@@ -121,7 +122,7 @@ def quantize_file(
                 for part in _in_order(pool, n_threads, _parts(data, tensor, planned[tensor.name])):
                     out.write(part.data)
                 pad(out, header.alignment)
-                _forget(data, tensor)
+                forget(data, tensor)
                 done += tensor.n_bytes
                 if progress:
                     progress(done, total)
@@ -181,9 +182,3 @@ def _in_order(
             yield running.popleft().result()
     while running:
         yield running.popleft().result()
-
-
-def _forget(data: mmap.mmap, tensor: Tensor) -> None:
-    """Its pages count as our memory until they are given back."""
-    start = tensor.offset // mmap.PAGESIZE * mmap.PAGESIZE
-    data.madvise(mmap.MADV_DONTNEED, start, tensor.offset + tensor.n_bytes - start)

@@ -84,7 +84,7 @@ def _trace(name: str, chosen: list[tuple[Variant, tuple[float, float]]], *, on_f
             "color": colour,
             "thickness": 1,
         },
-        "text": [each.quantization or each.name for each, _ in chosen],
+        "text": [each.form if each.quantization else each.name for each, _ in chosen],
         "customdata": [[each.name, _speed(each), _right(each)] for each, _ in chosen],
         "hovertemplate": "<b>%{customdata[0]}</b><br>%{x:.2f} MiB, KL %{y:.2g}<br>writing %{customdata[1]}<br>"
         "right answers %{customdata[2]}<extra></extra>",

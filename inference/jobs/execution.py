@@ -29,8 +29,8 @@ LEASE_EVERY_S = 1.0
 NEWS_EVERY_S = 0.5
 STOP_WITHIN_S = 5.0
 END_TRIES = 5
-WITH_PROMPTS = ("quality", "score", "dynamic")
-MEASURES = ("tensors", "speed", "quality", "score", "dynamic", "unmeasured")
+WITH_PROMPTS = ("quality", "score", "dynamic", "pruning")
+MEASURES = ("tensors", "speed", "quality", "score", "dynamic", "pruning", "unmeasured")
 log = logging.getLogger(__name__)
 
 Stopping = Callable[[], str]  # why this process has to stop, "" while it has not
@@ -151,6 +151,7 @@ class Execution:
             maker=parameters.maker,
             budget=parameters.budget,
             max_loss=parameters.max_loss,
+            layers=parameters.layers,
             folder=self.folder,
             measures=parameters.measures,
             archive=archive_path(self.job.source),

@@ -55,6 +55,12 @@ class JobForm(forms.Form):
         help_text="For Dynamic: the smallest file with no more KL (nats per token).",
     )
     prompts = forms.ChoiceField(label="Labelled prompts", required=False, choices=choices)
+    layers = forms.IntegerField(
+        label="Layers to drop",
+        required=False,
+        initial=1,
+        help_text="Empty: as many as keep to the most loss.",
+    )
     n_prompts = forms.IntegerField(label="Prompts compared token by token")
     n_tokens = forms.IntegerField(label="Tokens of each")
     n_scored = forms.IntegerField(label="Labelled prompts answered")
@@ -65,7 +71,12 @@ class JobForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.engines = engines()
-        making = (self.data.get("kind") if self.is_bound else self.initial.get("kind")) == JobKind.QUANTIZE
+        kind = self.data.get("kind") if self.is_bound else self.initial.get("kind")
+        making = kind == JobKind.QUANTIZE
+        if kind == JobKind.PRUNE:
+            self.fields["target"].help_text = "Empty: the source's name, pruned-N as tag."
+            self.fields["max_loss"].label = "Most loss"
+            self.fields["max_loss"].help_text = "KL (nats per token) that is not exceeded. Empty: no limit."
         sources = [
             (f"{each.kind}|{name}", f"{name} ({tag.quantization or 'type unknown'}, {each.kind})")
             for each in self.engines
@@ -101,7 +112,8 @@ class JobForm(forms.Form):
             engine_kind=engine_kind,
             level=values["level"] if making else "",
             budget=values["budget"] or "q4_K_M",
-            max_loss=values["max_loss"] if making else None,
+            max_loss=None if values["kind"] == JobKind.MEASURE else values["max_loss"],
+            layers=values["layers"] if values["kind"] == JobKind.PRUNE else None,
             maker=(values["maker"] or "auto") if making else "auto",
             prompts=values["prompts"],
             measures=Measures(**{name: values[name] for name in Measures.model_fields}),

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -38,6 +39,7 @@ class JobParameters(BaseModel):
     max_loss: float | None = None
     prompts: str = ""  # the labelled set; empty: the shipped one
     delete_after: bool = False  # the model once its archive is listed, the archive once its model is made
+    layers: int | None = None  # that are dropped; None: as many as keep to max_loss
     measures: Measures = Measures()
 
 
@@ -102,18 +104,59 @@ def check(kind: str, source: str, target: str, parameters: JobParameters) -> tup
         if target == source:
             raise JobInputError("target", "Choose another model than the source.")
         return source, target
+    if kind == "prune":
+        _check_pruning(source, parameters)
+        suffix = "pruned" if parameters.layers is None else f"pruned-{parameters.layers}"
+        return source, _free("target", target or suggested_target(source, suffix), known)
     _check_level(parameters)
     precision = known[source].quantization
     if precision and precision not in HIGH_PRECISION:
         raise JobInputError(
             "source", f"{source} is quantized already ({precision}). Start from its F16, BF16 or F32 form."
         )
-    target = _name("target", target or suggested_target(source, parameters.level))
-    if target in known:
+    return source, _free("target", target or suggested_target(source, parameters.level), known)
+
+
+def _free(field: str, name: str, known: Container[str]) -> str:
+    name = _name(field, name)
+    if name in known:
         raise JobInputError(
-            "target", f"There is a model {target} already. Choose another name, or delete it first."
+            field, f"There is a model {name} already. Choose another name, or delete it first."
         )
-    return source, target
+    return name
+
+
+def _check_pruning(source: str, parameters: JobParameters) -> None:
+    if parameters.layers is None and parameters.max_loss is None:
+        raise JobInputError("layers", "Say how many layers go, or the most loss, or both.")
+    _check_loss(parameters)
+    if parameters.layers is None:
+        return
+    if parameters.layers < 1:
+        raise JobInputError("layers", "At least one layer has to go.")
+    total = _n_layers(source, parameters)
+    if total is not None and parameters.layers >= total:
+        raise JobInputError(
+            "layers", f"{source} has {total} layers, so that at most {total - 1} can be dropped."
+        )
+
+
+def _n_layers(source: str, parameters: JobParameters) -> int | None:
+    """As the engine tells it; None where it does not."""
+    client = EngineClient(engine(parameters.engine_kind).url, num_ctx=256, answer_within_s=ASK_WITHIN_S)
+    try:
+        info = client.show(source).get("model_info") or {}
+    except WorkError as error:
+        raise JobInputError("source", str(error)) from error
+    finally:
+        client.close()
+    found = info.get(f"{info.get('general.architecture')}.block_count")
+    return found if isinstance(found, int) else None
+
+
+def _check_loss(parameters: JobParameters) -> None:
+    if parameters.max_loss is not None and not 0 < parameters.max_loss < math.inf:
+        raise JobInputError("max_loss", "The most loss is a number above 0 (nats per token, e.g. 0.001).")
 
 
 def _check_archive(asked: EngineModels, source: str) -> str:
@@ -151,8 +194,7 @@ def _check_level(parameters: JobParameters) -> None:
                 f"{parameters.level!r} is no type; choose {DYNAMIC} or one of {', '.join(FILE_TYPES)}.",
             )
         return
-    if parameters.max_loss is not None and not 0 < parameters.max_loss < math.inf:
-        raise JobInputError("max_loss", "The most loss is a number above 0 (nats per token, e.g. 0.001).")
+    _check_loss(parameters)
     try:
         read_budget(parameters.budget)
     except ValueError as error:

@@ -6,6 +6,7 @@ from typing import Any
 from inference.archives.selectors import as_json as archive_as_json
 from inference.errors import JobInputError
 from inference.jobs.parameters import JobParameters, engines
+from inference.jobs.pruning import as_lines, pruning_of
 from inference.models import JobKind, ModelArchive, ModelJob, Variant
 from inference.models.prompt_set import SHIPPED
 from inference.work.plan import DYNAMIC
@@ -61,6 +62,10 @@ def rows(variant: Variant) -> list[Row]:
             "good" if variant.size_ratio < 1 else "",
         )
     ]
+    if pruning := variant.measure("pruning"):
+        before, n = pruning["n_layers"], len(pruning["dropped"])
+        tip = "Layers of the file; which went and why stands below."
+        found.append(Row("Layers", f"{before:,}", f"{before - n:,}", f"{-n:,}", tip))
     found += _speeds(variant)
     memory = (
         variant.measure("speed", "variant", "size_bytes"),
@@ -193,6 +198,10 @@ def asked(job: ModelJob) -> list[tuple[str, str]]:
     found = [("Engine", parameters.engine_kind), ("Source", job.source), ("Variant", job.target)]
     if parameters.level:
         found += [("Type", parameters.level), ("Made by", parameters.maker)]
+    if job.kind == JobKind.PRUNE:
+        n, limit = parameters.layers, parameters.max_loss
+        found.append(("Layers to drop", "as many as the loss allows" if n is None else f"{n:,}"))
+        found.append(("Most loss", "no limit" if limit is None else f"KL of {limit:g} nats per token"))
     if parameters.level == DYNAMIC:
         loss = parameters.max_loss
         found.append(("Budget", parameters.budget if loss is None else f"KL of {loss:g} nats per token"))
@@ -267,4 +276,6 @@ def job_as_text(job: ModelJob) -> str:
         lines += [
             f"  {row.label:<18} {row.source:>14} {row.variant:>14}  {row.change}" for row in rows(variant)
         ]
+        if (record := pruning_of(variant)) is not None:
+            lines += as_lines(record)
     return "\n".join(lines)

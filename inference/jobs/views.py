@@ -22,6 +22,7 @@ from inference.jobs import charts, reports, selectors, services
 from inference.jobs.forms import KINDS, JobForm
 from inference.jobs.heat_map import heat_map
 from inference.jobs.parameters import JobParameters, check
+from inference.jobs.pruning import pruning_of
 from inference.models import AliasChange, JobKind, JobState, ModelJob, Variant
 from inference.pushing import Delivery, Told
 
@@ -86,6 +87,7 @@ def job_page(request: HttpRequest, job_id: int) -> HttpResponse:
         "archive": archive,
         "archive_facts": reports.archive_facts(archive) if archive else [],
         "rows": reports.rows(variant) if variant else [],
+        "pruning": pruning_of(variant) if variant else None,
         "asked": reports.asked(job),
     }
     return _page(request, "job", context)
@@ -150,6 +152,7 @@ def variant_page(request: HttpRequest, variant_id: int) -> HttpResponse:
         "variant": variant,
         "rows": reports.rows(variant),
         "heat_map": heat_map(variant),
+        "pruning": pruning_of(variant),
         "is_used": aliases.target_of(variant.source) == variant.name,
     }
     return render(request, "inference/variant.html", context)

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('inference', '0004_pulls_and_model_events'),
+        ('inference', '0005_frames_that_share_answers'),
     ]
 
     operations = [
@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='modeljob',
             name='kind',
-            field=models.CharField(choices=[('quantize', 'Quantize'), ('measure', 'Measure'), ('archive', 'Archive'), ('restore', 'Restore')], max_length=12),
+            field=models.CharField(choices=[('quantize', 'Quantize'), ('prune', 'Prune'), ('measure', 'Measure'), ('archive', 'Archive'), ('restore', 'Restore')], max_length=12),
         ),
         migrations.CreateModel(
             name='ModelArchive',

@@ -25,6 +25,7 @@ ENDED = (JobState.DONE, JobState.CANCELLED, JobState.FAILED, JobState.INTERRUPTE
 
 class JobKind(models.TextChoices):
     QUANTIZE = "quantize"
+    PRUNE = "prune"
     MEASURE = "measure"
     ARCHIVE = "archive"
     RESTORE = "restore"

@@ -43,6 +43,12 @@ class Variant(models.Model):
         return self.size_bytes / self.source_size_bytes
 
     @property
+    def form(self) -> str:
+        """What sets it apart from other variants of its source: its type, and its layers where some went."""
+        kind, pruning = self.quantization or "type unknown", self.measure("pruning")
+        return f"{kind}, {pruning['n_layers'] - len(pruning['dropped'])} layers" if pruning else kind
+
+    @property
     def same_top(self) -> str:
         """Share of positions with the same most likely token, in words of a table."""
         value = self.measure("quality", "same_top", "value")

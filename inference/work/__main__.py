@@ -6,8 +6,9 @@ import sys
 from inference.work.archive import archive_model, restore_model
 from inference.work.engine import EngineClient, full_name
 from inference.work.make import make_variant
+from inference.work.make_pruned import make_pruned
 from inference.work.messages import WorkError, say
-from inference.work.plan import DYNAMIC, JobPlan
+from inference.work.plan import JobPlan
 from inference.work.prompts import ChatTemplate
 from inference.work.quality import compare_answers, compare_tokens
 from inference.work.speed import compare_speed
@@ -27,6 +28,8 @@ def main() -> int:
         else:
             if plan.kind == "quantize":
                 make_variant(engine, plan)
+            elif plan.kind == "prune":
+                make_pruned(engine, plan)
             compare(engine, plan)
     except WorkError as error:
         say("error", text=str(error))
@@ -38,7 +41,7 @@ def main() -> int:
 def compare(engine: EngineClient, plan: JobPlan) -> None:
     """Source against target: speed, tokens, answers."""
     measures, source, target, labelled = plan.measures, plan.source, plan.target, plan.labelled
-    if plan.level == DYNAMIC:  # the other half of the prompts chose its types
+    if plan.is_searched:
         labelled = labelled[: len(labelled) // 2]
     for name in (source, target):
         engine.tag(name)

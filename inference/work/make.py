@@ -18,7 +18,7 @@ from inference.work.dynamic import Dynamic, Outcome
 from inference.work.engine import EngineClient, Tag
 from inference.work.messages import WorkError, say, step
 from inference.work.plan import DYNAMIC, JobPlan
-from inference.work.prompts import ChatTemplate
+from inference.work.prompts import search_prompts
 from inference.work.room import need_room
 
 SPARE = 1.02  # of the planned size, for padding and manifests
@@ -40,6 +40,13 @@ def make_variant(engine: EngineClient, plan: JobPlan) -> None:
     else:
         assert file is not None
         dynamic = _by_file(engine, plan, file, maker)
+    say_made(engine, plan, source, maker, started)
+    if dynamic is not None:
+        say("dynamic", **dynamic)
+
+
+def say_made(engine: EngineClient, plan: JobPlan, source: Tag, maker: str, started: float) -> None:
+    """Once the target exists; `started`: of the monotonic clock."""
     made = engine.tag(plan.target)
     say(
         "made",
@@ -53,8 +60,6 @@ def make_variant(engine: EngineClient, plan: JobPlan) -> None:
         took_s=time.monotonic() - started,
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
-    if dynamic is not None:
-        say("dynamic", **dynamic)
 
 
 def _maker(plan: JobPlan, file: Path | None) -> str:
@@ -109,15 +114,7 @@ def _by_file(engine: EngineClient, plan: JobPlan, file: Path, maker: str) -> dic
 
 
 def _search(plan: JobPlan, file: Path) -> Outcome:
-    """On the second half of the prompts; the first is for the measures afterwards."""
-    template = ChatTemplate(file)
-    half = [template.render(each.prompt) for each in plan.labelled[len(plan.labelled) // 2 :]]
-    n = max(plan.measures.n_prompts, 1)
-    if len(half) < 8:
-        raise WorkError(
-            f"A search of types needs 16 labelled prompts or more; there are {len(plan.labelled)}."
-        )
-    calibration, test = half[0::2][:n], half[1::2][:n]
+    calibration, test = search_prompts(plan, file)
     measures = plan.measures
     try:
         budget = read_budget(plan.budget).of(read_header(file)) if plan.max_loss is None else None
@@ -200,12 +197,18 @@ def _number(value: str) -> Any:
 
 
 def _look_for_room(file: Path, level: str, folders: list[Path]) -> None:
-    """Before the work: a full disk is known beforehand. The file is written into each of the folders once."""
+    """For the file as type `level`; see `look_for_room`."""
     header = read_header(file)
     try:
-        needed = int(planned_bytes(header, planned_types(header, level)) * SPARE)
+        needed = planned_bytes(header, planned_types(header, level))
     except QuantizeError as error:
         raise WorkError(str(error)) from error
+    look_for_room(needed, folders)
+
+
+def look_for_room(n_bytes: int, folders: list[Path]) -> None:
+    """Before the work: a full disk is known beforehand. The file is written into each of the folders once."""
+    needed = int(n_bytes * SPARE)
     disks: dict[int, int] = {}
     for folder in folders:
         disks[folder.stat().st_dev] = disks.get(folder.stat().st_dev, 0) + needed

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from inference.quality.labelled import Labelled
 
 DYNAMIC = "dynamic"  # the level that chooses a type for each tensor
-Kind = Literal["quantize", "measure", "archive", "restore"]
+Kind = Literal["quantize", "prune", "measure", "archive", "restore"]
 Maker = Literal["auto", "engine", "own", "llama-quantize"]
 
 
@@ -28,8 +28,8 @@ class Measures(BaseModel):
 
 
 class JobPlan(BaseModel):
-    """`quantize` makes `target` from `source` and measures both; `measure` compares two models that exist. `archive` packs
-    `source` in `folder`, `restore` makes `target` from the file `archive`."""
+    """`quantize` and `prune` make `target` from `source` and measure both; `measure` compares two models that exist.
+    `archive` packs `source` in `folder`, `restore` makes `target` from the file `archive`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,7 +42,13 @@ class JobPlan(BaseModel):
     maker: Maker = "auto"
     budget: str = "q4_K_M"  # of level dynamic: a size (see dynamic.budget_bytes), unless there is a max_loss
     max_loss: float | None = None
+    layers: int | None = None  # that `prune` drops; None: as many as keep to max_loss
     folder: Path = Path("/nonexistent")  # empty, for what is being written; not needed to measure
     archive: Path = Path("/nonexistent")
     measures: Measures = Measures()
     labelled: tuple[Labelled, ...] = ()
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether the second half of the prompts decides what is made, so that only the first may judge it."""
+        return self.level == DYNAMIC or self.kind == "prune"

@@ -8,6 +8,8 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from inference.gguf_tools.container import NotGgufError, read_header
+from inference.work.messages import WorkError
+from inference.work.plan import JobPlan
 
 
 class ChatTemplate:
@@ -43,6 +45,17 @@ class ChatTemplate:
             )
         except (jinja2.TemplateError, TypeError, ValueError, AttributeError):
             return message
+
+
+def search_prompts(plan: JobPlan, file: Path) -> tuple[list[str], list[str]]:
+    """For a search and for the judgement of what it found, both of the second half of the prompts; the first is for the
+    measures afterwards. Raises WorkError for too few."""
+    template = ChatTemplate(file)
+    half = [template.render(each.prompt) for each in plan.labelled[len(plan.labelled) // 2 :]]
+    if len(half) < 8:
+        raise WorkError(f"A search needs 16 labelled prompts or more; there are {len(plan.labelled)}.")
+    n = max(plan.measures.n_prompts, 1)
+    return half[0::2][:n], half[1::2][:n]
 
 
 def _token(keys: dict[str, Any], name: str) -> str:

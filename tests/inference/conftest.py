@@ -17,6 +17,7 @@ from inference.catalogue.selectors import USE_CACHE
 from inference.gateway.memory import STATE_KEY
 from inference.gateway.records import STATS_KEY
 from inference.sample_model.evaluate import FILE as SAMPLE
+from inference.work.engine import EngineClient
 from tests.inference import chain_model
 from tests.inference.serving import Server
 from tests.inference.stand_in import StandIn, stand_in
@@ -128,3 +129,10 @@ def staff() -> Client:
     client = Client()
     client.force_login(User.objects.create(username="boss", is_staff=True))
     return client
+
+
+@pytest.fixture
+def client_of(engine: Server) -> Iterator[EngineClient]:
+    client = EngineClient(engine.url, num_ctx=256)
+    yield client
+    client.close()

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,6 @@ def engines(engine: Server, settings: Any) -> None:
         {"kind": "ollama", "url": "http://127.0.0.1:1"},
         {"kind": "embedded", "url": engine.url},
     ]
-
-
-@pytest.fixture
-def client_of(engine: Server) -> Iterator[EngineClient]:
-    client = EngineClient(engine.url, num_ctx=256)
-    yield client
-    client.close()
 
 
 def make_job(level: str = "q4_0", target: str = "", kind: str = "quantize", **changes: Any) -> ModelJob:
