@@ -1,5 +1,7 @@
 """`make screenshots`: pictures of the pages for README.md, from a running product with real requests."""
 
+import subprocess
+import sys
 import threading
 import urllib.request
 from pathlib import Path
@@ -50,6 +52,10 @@ def main() -> None:
         shoot(page, FOLDER / "live-phone.png", whole=False)
         page.set_viewport_size({"width": 1440, "height": 1000})
         page.click("#theme")
+        variants(page, product)
+        page.goto(f"{product.web_url}/requests/figures/")
+        page.wait_for_timeout(1500)
+        shoot(page, FOLDER / "requests.png", whole=False)
         benchmark(page, product)
         alert(page, product)
         page.goto(f"{product.web_url}/history/?range=15m")
@@ -64,6 +70,17 @@ def main() -> None:
         browser.close()
         stopped.set()
         asking.join()
+
+
+def variants(page: Page, product: Product) -> None:
+    """Four types of the sample model, measured against it."""
+    for level in ("q8_0", "q5_K_M", "q4_K_M", "q3_K_M"):
+        command = [sys.executable, "manage.py", "quantize", "aicleaner-sample", level]
+        subprocess.run(command, cwd=BASE_DIR, env=product.environment, check=True, capture_output=True)
+    page.goto(f"{product.web_url}/models/variants/")
+    page.wait_for_selector(".js-plotly-plot .point", state="attached")
+    page.wait_for_timeout(1500)
+    shoot(page, FOLDER / "variants.png", whole=False)
 
 
 def benchmark(page: Page, product: Product) -> None:
