@@ -1,5 +1,6 @@
 """Other names of models: a request for one is answered by what it stands for."""
 
+from collections.abc import Callable
 from typing import Any
 
 from inference.gateway.models import full_name
@@ -7,15 +8,19 @@ from inference.gateway.pushed import ALIASES, Pushed
 
 
 class Aliases(Pushed):
-    def __init__(self, valkey_url: str) -> None:
+    """`on_change` is called after each change."""
+
+    def __init__(self, valkey_url: str, on_change: Callable[[], None]) -> None:
         super().__init__(valkey_url, ALIASES)
+        self._on_change = on_change
         self.targets: dict[str, str] = {}  # full name -> full name
 
     def take(self, state: dict[str, Any]) -> None:
         """`{"aliases": {"llama3:latest": "llama3:q4_K_M"}}`"""
-        self.targets = {
-            full_name(str(name)): full_name(str(target)) for name, target in state["aliases"].items()
-        }
+        targets = {full_name(str(name)): full_name(str(target)) for name, target in state["aliases"].items()}
+        changed, self.targets = targets != self.targets, targets
+        if changed:
+            self._on_change()
 
     def target(self, model: str) -> str:
         """What stands behind the name; empty for a name that stands for itself."""

@@ -105,10 +105,11 @@ class Gateway:
         self.stats = Stats(asyncio.get_running_loop().time())
         self.records = Records(redis.asyncio.from_url(self._valkey_url, socket_timeout=5))
         self.profiles = Profiles(self._valkey_url, on_change=self.gate.recheck)
-        self.aliases = Aliases(self._valkey_url)
         self.zones, self.frames = Zones(self._valkey_url), Frames()
         self.orders = CacheOrders(self._valkey_url, self.cache)
         self.models = Models(self.engines, self.session, self.loads, self.gate)
+        # A stand-in may be younger than what the engine was asked last.
+        self.aliases = Aliases(self._valkey_url, on_change=self.models.forget)
         self.memory = Memory(
             self.engines, self.session, self.gate, self.profiles, self.records.client, self.rules
         )

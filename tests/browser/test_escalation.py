@@ -149,5 +149,7 @@ def test_an_alert_arrives_by_mqtt_and_goes_on_to_the_next_step_as_the_clock_move
         row = page.locator(".deliveries tr", has_text="Boss")
         expect(row).to_contain_text("escalated")
         expect(row).to_contain_text("sent")
-        assert [each.json["event"] for each in receiver.got] == ["escalated"]
+        # The worker's clock and the one moved here differ, so that both may send; always under one key.
+        assert {each.json["event"] for each in receiver.got} == {"escalated"}
+        assert len({each.headers["idempotency-key"] for each in receiver.got}) == 1
         assert [json.loads(each.payload)["event"] for each in got] == ["fired"]

@@ -49,9 +49,24 @@ def test_another_model_answers_from_the_next_request_on_and_until_the_undo(
     assert json.loads(gateways.generate(gateway).body)["response"] != json.loads(aliased.body)["response"]
 
 
+def test_a_stand_in_that_was_made_a_moment_ago_answers_at_once(
+    gateway: Server, engine: Server, own_store: redis.Redis
+) -> None:
+    """The gateway has listed the models before it was made."""
+    gateways.wait_until_listed(gateway)
+    made = {"source": OTHER, "destination": "made:now"}
+    assert call(engine.url, "POST", "/api/copy", {}, made).status == 200
+    try:
+        gateways.hand_over_aliases(own_store, **{SAMPLE: "made:now"})
+        assert gateways.generate(gateway).headers["x-aicleaner-model"] == "made:now"
+    finally:
+        call(engine.url, "DELETE", "/api/delete", {}, {"model": "made:now"})
+
+
 def test_a_name_whose_stand_in_is_gone_answers_for_itself(gateway: Server, own_store: redis.Redis) -> None:
     gateways.wait_until_listed(gateway)
     gateways.hand_over_aliases(own_store, **{SAMPLE: "deleted-since:latest"})
+    gateways.wait_until_listed(gateway)
     answer = gateways.generate(gateway)
     assert (answer.status, "x-aicleaner-model" in answer.headers) == (200, False)
 

@@ -15,7 +15,7 @@ import pytest
 from tests.monitoring.receivers import Got, http_receiver
 from tests.product import BASE_DIR, Product, wait_for
 
-N = 40
+N, N_THREADS = 40, 8  # alerts; threads of the worker, each with one notice under way
 FIRE = """
 import time
 from monitoring.alerts.loop import AlertLoop
@@ -55,7 +55,9 @@ def restart(server: Any) -> None:
 
 @pytest.mark.timeout(400)
 @pytest.mark.filterwarnings("ignore:XDG_RUNTIME_DIR")
-def test_a_restart_of_postgres_amid_deliveries_loses_nothing_and_tells_nothing_twice(server: Any) -> None:
+def test_a_restart_of_postgres_amid_deliveries_loses_nothing_and_repeats_only_what_was_under_way(
+    server: Any,
+) -> None:
     lock, restarts = threading.Lock(), list[int]()
 
     def answer(got: Got) -> bytes:
@@ -91,7 +93,9 @@ def test_a_restart_of_postgres_amid_deliveries_loses_nothing_and_tells_nothing_t
         keys = {key for (key,) in rows(f"SELECT d.key {of_heat} AND d.channel <> 'log'")}
         assert len(keys) == N
         told = Counter(each.headers["idempotency-key"] for each in receiver.got)
-        assert told == Counter(keys)
+        # At least once: what was under way at a restart, and timed out with it, comes again under its key.
+        assert set(told) == keys
+        assert sum(told.values()) - N <= len(restarts) * N_THREADS
         lines = (product.data_dir / "logs" / "alerts.log").read_text().splitlines()
         logged = Counter(line.rpartition("key=")[2] for line in lines if " fired Heat on " in line)
         assert logged == Counter(key for (key,) in rows(f"SELECT d.key {of_heat} AND d.channel = 'log'"))
