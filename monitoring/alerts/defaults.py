@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from monitoring.alerts.conditions import Kind
 from monitoring.alerts.machine import NoData, Severity
 from monitoring.alerts.windows import Aggregate
 from monitoring.models.rule import EVALUATOR_LAG, SAMPLE_AGE
@@ -142,6 +143,21 @@ def default_rules(thresholds: Thresholds) -> list[DefaultRule]:
                 "for_s": 30,
                 "keep_firing_for_s": 30,
                 "advice": "A part of it runs on the CPU: a shorter context, a smaller KV cache type or fewer models make room.",
+            },
+        ),
+        DefaultRule(
+            "model_share_rising",
+            {
+                "name": "More of a model on the CPU",
+                "series": "model_cpu_share_percent",
+                "kind": Kind.RATE,
+                "window_s": 60,
+                "per_s": 60,
+                "fire_at": 10,
+                "clear_at": 1,
+                "for_s": 0,
+                "keep_firing_for_s": 120,
+                "advice": "Loaded anew with less room on the GPU: the event lane tells what else was loaded meanwhile.",
             },
         ),
         DefaultRule(

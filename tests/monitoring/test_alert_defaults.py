@@ -60,3 +60,20 @@ def test_a_model_that_leaves_the_card_is_an_alert_until_it_is_back(bench: Bench)
     seconds(bench, 40, **{SPILLED: 0.0})
     alert.refresh_from_db()
     assert alert.resolved_at is not None
+
+
+def test_a_model_of_which_more_runs_on_the_cpu_than_before_is_an_alert(bench: Bench) -> None:
+    share = "model_cpu_share_percent{model=a:7b}"
+    seconds(bench, 90, **{share: 30.0})
+    assert not Alert.objects.exists()
+    seconds(bench, 60, **{share: 60.0})
+    alert = Alert.objects.get()
+    assert (alert.rule_name, alert.labels["model"]) == ("More of a model on the CPU", "a:7b")
+    seconds(bench, 260, **{share: 60.0})
+    alert.refresh_from_db()
+    assert alert.resolved_at is not None
+
+
+def test_a_model_that_is_loaded_on_the_cpu_from_the_start_is_none(bench: Bench) -> None:
+    seconds(bench, 200, **{"model_cpu_share_percent{model=a:7b}": 100.0})
+    assert not Alert.objects.exists()

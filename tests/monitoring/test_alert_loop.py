@@ -241,7 +241,7 @@ def test_default_rules_follow_the_configuration_until_somebody_sets_them() -> No
     services.keep_default_rules()
     memory, cpu = Rule.objects.get(key="memory"), Rule.objects.get(key="cpu")
     assert (memory.fire_at, memory.clear_at, cpu.fire_at) == (90, 85, 95)
-    assert Rule.objects.exclude(key=None).count() == 13
+    assert Rule.objects.exclude(key=None).count() == 14
     for rule in Rule.objects.all():
         rule.full_clean()
     Rule.objects.filter(key="cpu").update(fire_at=50)
