@@ -46,14 +46,17 @@ def reap(pid: int) -> None:
 
 def main(configuration: str, log_dir: str, greeter: int) -> int:
     child = os.path.join(os.path.dirname(os.path.abspath(__file__)), "child.py")  # noqa: PTH100, PTH118, PTH120
+    reading, writing = os.pipe()
     supervisor = subprocess.Popen(
         [sys.executable, child, sys.executable, "-m", "supervisor.supervisord", "-c", configuration],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        # It holds the reading end as well: a pipe without a reader would end it amid its work once we are killed,
+        # and it must still stop everything in order.
+        stdin=reading,
+        stdout=writing,
+        stderr=writing,
         start_new_session=True,  # Ctrl-C reaches it only through us
     )
+    os.close(writing)
     stopping = False
 
     def stop(number: int, frame: object) -> None:
@@ -71,10 +74,10 @@ def main(configuration: str, log_dir: str, greeter: int) -> int:
     signal.signal(signal.SIGCHLD, lambda number, frame: reap(greeter))
     # The processes follow a killed supervisord: child.py asked the kernel for that.
     signal.signal(signal.SIGALRM, lambda number, frame: supervisor.kill())
-    assert supervisor.stdout is not None
-    for line in supervisor.stdout:
-        if told := translate(line, log_dir):
-            say(told)
+    with os.fdopen(reading) as lines:
+        for line in lines:
+            if told := translate(line, log_dir):
+                say(told)
     supervisor.wait()
     if not stopping:
         say(f"The supervisor ended by itself; see {log_dir}/supervisor.log.")
