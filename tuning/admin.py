@@ -5,12 +5,13 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
+from unfold.admin import ModelAdmin, TabularInline
 
 from tuning import selectors, services
 from tuning.fields import BY_NAME, FIELDS, GROUPS, VARIANT, shown
-from tuning.forms import ProfileForm
-from tuning.models import Profile
+from tuning.forms import ModelOptionForm, ProfileForm
+from tuning.model_options import MOST_PATTERNS, ModelOptions
+from tuning.models import ModelOption, Profile
 from tuning.views import person, teller
 
 EFFECTIVE = ("context", "batch", "num_predict", "temperature", "memory_mb")
@@ -18,9 +19,28 @@ OPEN = "What is left open comes from the parent, else from config.yaml: the grey
 NOT_YET = "Kept for later: these act once there are variants of the models. Nothing is switched by them now."
 
 
+class ModelOptionInline(TabularInline):  # type: ignore[misc]
+    """Ollama's options for single models; they are stored with the profile, in ProfileAdmin.save_related."""
+
+    model = ModelOption
+    form = ModelOptionForm
+    extra = 1
+    max_num = 20 * MOST_PATTERNS
+    verbose_name_plural = (
+        "Options of single models: a request's own count before them, the most specific name first"
+    )
+
+    # Whoever may change the profile may change all of it.
+    def has_add_permission(self, request: HttpRequest, obj: Profile | None = None) -> bool:
+        return bool(request.user.has_perm("tuning.change_profile"))
+
+    has_change_permission = has_delete_permission = has_view_permission = has_add_permission
+
+
 @admin.register(Profile)
 class ProfileAdmin(ModelAdmin):  # type: ignore[misc]
     form = ProfileForm
+    inlines = (ModelOptionInline,)
     list_filter = ("category", "target_hardware", "target_use", "predefined")
     search_fields = ("name", "description")
     list_select_related = ("parent",)
@@ -64,7 +84,18 @@ class ProfileAdmin(ModelAdmin):  # type: ignore[misc]
         return ("name",) if obj is not None else ()
 
     def save_model(self, request: HttpRequest, obj: Profile, form: Any, change: bool) -> None:
-        services.save_profile(obj, by=person(request), told=teller(request))
+        """In save_related, with the rows of the inline: one change is one version."""
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        models: ModelOptions = {}
+        for formset in formsets:
+            formset.save(commit=False)  # finds what was added and deleted, for the admin's log
+            gone = {id(each) for each in formset.deleted_forms}
+            for row in formset.forms:
+                if row.cleaned_data.get("option") and id(row) not in gone:
+                    option: ModelOption = row.instance
+                    models.setdefault(option.pattern, {})[option.option] = option.number
+        services.save_profile(form.instance, by=person(request), model_options=models, told=teller(request))
 
     def delete_model(self, request: HttpRequest, obj: Profile) -> None:
         services.delete_profile(obj, told=teller(request))

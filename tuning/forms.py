@@ -3,11 +3,12 @@
 from typing import Any
 
 from django import forms
-from unfold.widgets import UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminTextInputWidget
 
 from tuning import selectors
 from tuning.fields import BY_NAME, in_range, shown
-from tuning.models import Activation, Profile
+from tuning.model_options import OPTIONS, normal
+from tuning.models import Activation, ModelOption, Profile
 
 
 class ActivateForm(forms.Form):
@@ -99,3 +100,21 @@ class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]
             else:
                 widget.attrs["placeholder"] = text
                 self.fields[name].help_text += f" {in_range(field)}."
+
+
+class ModelOptionForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A row of the inline; ModelOption.clean says what is wrong with it."""
+
+    class Meta:
+        model = ModelOption
+        fields = ("pattern", "option", "value")
+        widgets = {"value": UnfoldAdminDecimalFieldWidget(attrs={"step": "any"})}  # noqa: RUF012
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["pattern"].widget.attrs["placeholder"] = "llama3*"
+        choices = [(name, f"{name}: {each.acts}, {in_range(each)}") for name, each in OPTIONS.items()]
+        self.fields["option"].choices = [("", "choose"), *choices]  # type: ignore[attr-defined]
+
+    def clean_pattern(self) -> str:
+        return normal(self.cleaned_data["pattern"])

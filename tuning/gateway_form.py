@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuning.fields import Values
+from tuning.model_options import ModelOptions, gateway_models
 
 OPTIONS = {
     "context": "num_ctx",
@@ -23,7 +24,9 @@ class Machine:
     gpu_memory_bytes: int | None = None
 
 
-def gateway_form(name: str, values: Values, machine: Machine) -> dict[str, Any]:
+def gateway_form(
+    name: str, values: Values, machine: Machine, model_options: ModelOptions | None = None
+) -> dict[str, Any]:
     """Keyword arguments of inference.gateway.profile.Profile, from effective `values`."""
     options = {target: values[own] for own, target in OPTIONS.items() if values[own] is not None}
     cap = thread_cap(values["cpu_percent"], machine.threads)
@@ -49,6 +52,7 @@ def gateway_form(name: str, values: Values, machine: Machine) -> dict[str, Any]:
         "cache_ttl_s": None if ttl_min is None else ttl_min * 60,
         "memory_bytes": memory_mb * 2**20 if keeps and memory_mb is not None else None,
         "vram_bytes": vram,
+        "models": gateway_models(model_options or {}),
     }
 
 

@@ -9,6 +9,7 @@ from django.db import models
 from django.urls import reverse
 
 from tuning.fields import BY_NAME, CATEGORIES, FIELDS, TARGET_HARDWARE, TARGET_USES, Values, problem
+from tuning.model_options import OPTIONS, ModelOptions, option_problem, pattern_problem
 
 NONE = "none"  # how a request asks for no profile
 
@@ -93,13 +94,21 @@ class Profile(models.Model):
         values = {field.name: getattr(self, field.name) for field in FIELDS}
         return {name: None if value == "" else value for name, value in values.items()}
 
+    def own_model_options(self) -> ModelOptions:
+        found: ModelOptions = {}
+        if self.pk:
+            for each in sorted(self.model_options.all(), key=lambda each: (each.pattern, each.place)):
+                found.setdefault(each.pattern, {})[each.option] = each.number
+        return found
+
     def set_values(self, values: Values) -> None:
         """Fields of the table; those not named are left as they are."""
         for name, value in values.items():
             setattr(self, name, "" if value is None and BY_NAME[name].kind == "choice" else value)
 
-    def snapshot(self) -> dict[str, Any]:
-        """All that a person can change, for a version."""
+    def snapshot(self, model_options: ModelOptions | None = None) -> dict[str, Any]:
+        """All that a person can change, for a version. `model_options`: those to come; None: as they are."""
+        models = self.own_model_options() if model_options is None else model_options
         return {
             "description": self.description,
             "category": self.category,
@@ -108,6 +117,7 @@ class Profile(models.Model):
             "tags": list(self.tags),
             "parent": self.parent.name if self.parent else None,
             **self.own_values(),
+            **({"model_options": models} if models else {}),
         }
 
     def clean(self) -> None:
@@ -130,6 +140,52 @@ def tags_problem(tags: Any) -> str | None:
     if len(tags) > 20 or any(len(tag) > 40 for tag in tags):
         return "At most 20 tags of at most 40 characters each."
     return None
+
+
+class ModelOption(models.Model):
+    """One option of Ollama for the models whose names fit a pattern, while the profile is in use.
+
+    Written by tuning.services only, with the profile."""
+
+    profile = models.ForeignKey(Profile, models.CASCADE, related_name="model_options")
+    pattern = models.CharField(
+        "model", max_length=200, help_text="A name, or a pattern: llama3* for all that begin so."
+    )
+    option = models.CharField(max_length=20, choices=[(name, name) for name in OPTIONS])
+    value = models.FloatField()
+
+    class Meta:
+        ordering = ("pattern", "id")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("profile", "pattern", "option"),
+                name="one_value_per_pattern_and_option",
+                violation_error_message="This option of this model stands twice: keep one.",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.pattern}: {self.option} {self.value:g}"
+
+    @property
+    def place(self) -> int:
+        return list(OPTIONS).index(self.option)
+
+    @property
+    def number(self) -> float:
+        return int(self.value) if OPTIONS[self.option].kind == "integer" else self.value
+
+    def clean(self) -> None:
+        """Raises ValidationError by field."""
+        errors = {}
+        if wrong := pattern_problem(self.pattern):
+            errors["pattern"] = wrong
+        if self.option in OPTIONS and self.value is not None:
+            value = int(self.value) if float(self.value).is_integer() else self.value
+            if wrong := option_problem(self.option, value):
+                errors["value"] = wrong
+        if errors:
+            raise ValidationError(errors)
 
 
 class ProfileVersion(models.Model):
@@ -162,6 +218,7 @@ class Activation(models.Model):
     sources = models.JSONField(
         default=dict
     )  # where each is from: a profile's name, or tuning.inheritance.DEFAULT
+    model_options = models.JSONField(default=dict)  # effective, by pattern
     at = models.DateTimeField()
     by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     note = models.CharField(max_length=200, blank=True)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuning import selectors
-from tuning.fields import BY_NAME, CATEGORIES, FIELDS, GROUPS, KEPT, Field, shown
+from tuning.fields import BY_NAME, CATEGORIES, FIELDS, GROUPS, KEPT, Field, number, shown
 from tuning.hardware import GIB, Hardware, Verdict, judge
 from tuning.inheritance import DEFAULT, differences
+from tuning.model_options import OPTIONS, flat
 from tuning.models import Activation, Profile, ProfileVersion
 from tuning.selectors import Resolved
 
@@ -57,6 +58,21 @@ def _row(field: Field, resolved: Resolved) -> Row:
         source = ""
     parent = "" if own or each.source == DEFAULT else each.source
     return Row(field, shown(field, each.value), source, parent, field.acts == KEPT)
+
+
+def model_rows(resolved: Resolved) -> list[tuple[str, list[tuple[Field, str, str]]]]:
+    """(pattern, [(option, value, the profile it comes from, when it is another one)]), the most specific first."""
+    own = resolved.profile.name
+    return [
+        (
+            pattern,
+            [
+                (OPTIONS[option], number(each.value), "" if each.source == own else each.source)
+                for option, each in options.items()
+            ],
+        )
+        for pattern, options in resolved.models.items()
+    ]
 
 
 def key_values(resolved: Resolved) -> list[tuple[Field, str, bool]]:
@@ -126,7 +142,15 @@ def version_rows(profile: Profile) -> list[VersionRow]:
 
 def in_words(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(label, before, after) of what differs."""
-    return [(_label(key), _text(key, old), _text(key, new)) for key, old, new in differences(before, after)]
+    models = [flat(each.get("model_options", {})) for each in (before, after)]
+    return [
+        *(
+            (_label(key), _text(key, old), _text(key, new))
+            for key, old, new in differences(before, after)
+            if key != "model_options"
+        ),
+        *((key, old or "left open", new or "left open") for key, old, new in differences(*models)),
+    ]
 
 
 def _label(key: str) -> str:

@@ -8,10 +8,12 @@ import psutil
 import redis
 from django.conf import settings
 
+from tuning import model_options
 from tuning.fields import FIELDS, Values
 from tuning.gateway_form import Machine, gateway_form, limits_form
 from tuning.hardware import Gpu, Hardware
 from tuning.inheritance import Effective, InheritanceError, check_tree, effective, lineage
+from tuning.model_options import ModelOptions
 from tuning.models import Activation, Profile
 
 LAST_SAMPLE = "aicleaner:live:last"  # written by the collector each second
@@ -23,6 +25,7 @@ class Resolved:
 
     profile: Profile
     fields: dict[str, Effective]
+    models: dict[str, dict[str, Effective]]  # by pattern, the most specific first
 
     @property
     def values(self) -> Values:
@@ -31,6 +34,13 @@ class Resolved:
     @property
     def sources(self) -> dict[str, str]:
         return {name: each.source for name, each in self.fields.items()}
+
+    @property
+    def model_options(self) -> ModelOptions:
+        return {
+            pattern: {option: each.value for option, each in options.items()}
+            for pattern, options in self.models.items()
+        }
 
 
 def defaults() -> Values:
@@ -79,12 +89,19 @@ def inherited(profile: Profile | None) -> dict[str, Effective]:
 
 def resolve_all() -> dict[str, Resolved]:
     """Every profile by name, in two queries."""
-    rows = {profile.name: profile for profile in Profile.objects.select_related("parent")}
+    found = Profile.objects.select_related("parent").prefetch_related("model_options")
+    rows = {profile.name: profile for profile in found}
     parent_of = {name: row.parent.name if row.parent else None for name, row in rows.items()}
     own = {name: row.own_values() for name, row in rows.items()}
+    models = {name: row.own_model_options() for name, row in rows.items()}
+    lines = {name: lineage(name, parent_of) for name in rows}
     base = defaults()
     return {
-        name: Resolved(row, effective([(each, own[each]) for each in lineage(name, parent_of)], base))
+        name: Resolved(
+            row,
+            effective([(each, own[each]) for each in lines[name]], base),
+            model_options.effective([(each, models[each]) for each in lines[name]]),
+        )
         for name, row in rows.items()
     }
 
@@ -142,6 +159,8 @@ def gateway_state() -> dict[str, Any]:
     if current is not None and current.profile_name:
         # A field that is younger than the activation has its default.
         values = {name: current.values.get(name, default) for name, default in all_defaults().items()}
-        active = gateway_form(current.profile_name, values, machine)
-    profiles = [gateway_form(name, each.values, machine) for name, each in resolve_all().items()]
+        active = gateway_form(current.profile_name, values, machine, current.model_options)
+    profiles = [
+        gateway_form(name, each.values, machine, each.model_options) for name, each in resolve_all().items()
+    ]
     return {"active": active, "profiles": profiles, "none": limits_form(all_defaults(), machine)}

@@ -17,7 +17,8 @@ from monitoring.services import record_event
 from tuning import selectors
 from tuning.fields import BY_NAME, FIELDS
 from tuning.inheritance import DEFAULT, differences
-from tuning.models import NONE, Activation, Profile, ProfileVersion
+from tuning.model_options import ModelOptions, normalized, problems
+from tuning.models import NONE, Activation, ModelOption, Profile, ProfileVersion
 from tuning.predefined import BY_NAME as PREDEFINED
 from tuning.selectors import Resolved
 
@@ -32,29 +33,42 @@ class TuningError(Exception):
 
 
 def save_profile(
-    profile: Profile, *, by: Person, note: str = "", told: Told = log_delivery
+    profile: Profile,
+    *,
+    by: Person,
+    note: str = "",
+    model_options: ModelOptions | None = None,
+    told: Told = log_delivery,
 ) -> ProfileVersion | None:
     """Check, save, keep a version (None: nothing changed). If it bears on the profile in use, that is put to use anew.
+    `model_options`: all of them; None leaves them as they are.
 
     Raises ValidationError by field. `told` hears after the commit what the gateway did."""
     with transaction.atomic():
-        version = _save(profile, by=by, note=note)
+        version = _save(profile, by=by, note=note, model_options=model_options)
         if version is not None:
             transaction.on_commit(lambda: told(push(PROFILES, selectors.gateway_state)))
     return version
 
 
-def _save(profile: Profile, *, by: Person, note: str) -> ProfileVersion | None:
+def _save(
+    profile: Profile, *, by: Person, note: str, model_options: ModelOptions | None = None
+) -> ProfileVersion | None:
     with transaction.atomic():
         if profile.pk:  # two who save at a time: the second numbers its version after the first's
             Profile.objects.select_for_update().get(pk=profile.pk)
         _check(profile)
+        models = profile.own_model_options() if model_options is None else model_options
+        if wrong := problems(models):
+            raise ValidationError({"model_options": wrong})
+        models = normalized(models)
         newest = profile.versions.first() if profile.pk else None
-        snapshot = profile.snapshot()
+        snapshot = profile.snapshot(models)
         if newest is not None and not differences(newest.values, snapshot):
             return None
         profile.version = newest.number + 1 if newest is not None else 1
         profile.save()
+        _set_model_options(profile, models)
         now = timezone.now()
         version = ProfileVersion.objects.create(
             profile=profile,
@@ -67,6 +81,17 @@ def _save(profile: Profile, *, by: Person, note: str) -> ProfileVersion | None:
         _renew_activation(profile, by=by, now=now)
         news.tell("profile", profile.name)
     return version
+
+
+def _set_model_options(profile: Profile, models: ModelOptions) -> None:
+    if models == profile.own_model_options():
+        return
+    ModelOption.objects.filter(profile=profile).delete()
+    ModelOption.objects.bulk_create(
+        ModelOption(profile=profile, pattern=pattern, option=option, value=value)
+        for pattern, options in models.items()
+        for option, value in options.items()
+    )
 
 
 def _check(profile: Profile) -> None:
@@ -96,8 +121,10 @@ def restore_version(
         raise TuningError(
             f"The parent of version {number}, {parent}, is gone: make it again, or restore another."
         )
+    models = values.pop("model_options", {})
     _set(profile, values)
-    return save_profile(profile, by=by, note=f"restored version {number}", told=told)
+    note = f"restored version {number}"
+    return save_profile(profile, by=by, note=note, model_options=models, told=told)
 
 
 def restore_shipped(profile: Profile, *, by: Person, told: Told = log_delivery) -> ProfileVersion | None:
@@ -107,7 +134,7 @@ def restore_shipped(profile: Profile, *, by: Person, told: Told = log_delivery) 
         raise TuningError(f"{profile.name} is not one of the shipped profiles.")
     profile.parent = None
     _set(profile, shipped_values(profile.name))
-    return save_profile(profile, by=by, note="restored shipped values", told=told)
+    return save_profile(profile, by=by, note="restored shipped values", model_options={}, told=told)
 
 
 def shipped_values(name: str) -> dict[str, Any]:
@@ -158,9 +185,10 @@ def _import_one(name: str, values: dict[str, Any], *, by: Person) -> str:
     profile.parent = None if parent is None else Profile.objects.filter(name=parent).first()
     if parent is not None and profile.parent is None:
         raise TuningError(f"{name}: parent: there is no profile called {parent}.")
+    models = own.pop("model_options", None) or {}
     _set(profile, own)
     try:
-        version = _save(profile, by=by, note="imported")
+        version = _save(profile, by=by, note="imported", model_options=models)
     except ValidationError as error:
         raise ValidationError(
             {f"{name}: {key}": texts for key, texts in error.message_dict.items()}
@@ -238,6 +266,7 @@ def _put_to_use(resolved: Resolved | None, *, by: Person, note: str, now: dateti
         version=profile.version if profile is not None else None,
         values=resolved.values if resolved is not None else {},
         sources=resolved.sources if resolved is not None else {},
+        model_options=resolved.model_options if resolved is not None else {},
         at=now,
         by=by,
         note=note,
@@ -261,7 +290,7 @@ def _renew_activation(changed: Profile, *, by: Person, now: datetime) -> None:
     if current is None or current.profile is None:
         return
     resolved = selectors.resolve_all()[current.profile.name]
-    if resolved.values == current.values:
+    if resolved.values == current.values and resolved.model_options == current.model_options:
         return
     note = "edited" if changed == current.profile else f"edited: {changed.name}"
     _put_to_use(resolved, by=by, note=note, now=now)

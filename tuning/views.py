@@ -34,6 +34,7 @@ def profile(request: HttpRequest, name: str) -> HttpResponse:
     context = {
         "profile": found.profile,
         "groups": pages.rows(found),
+        "models": pages.model_rows(found),
         "versions": pages.version_rows(found.profile),
         "heirs": found.profile.children.all(),
         "current": selectors.activation_in_use(),

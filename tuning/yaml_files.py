@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from tuning import model_options
 from tuning.fields import BY_NAME, CATEGORIES, TARGET_HARDWARE, TARGET_USES, problem
 
 ABOUT = ("description", "category", "target_hardware", "target_use", "tags", "parent")
@@ -67,6 +68,8 @@ def _problems(row: dict[str, Any]) -> list[str]:
         elif key in {"description", "parent"}:
             if value is not None and not isinstance(value, str):
                 found.append(f"{key}: {value!r} is not text.")
+        elif key == "model_options":
+            found += [f"model_options: {wrong}" for wrong in model_options.problems(value or {})]
         elif key not in {"name", "tags"}:
             found.append(f"{key}: is not a known key; look for a spelling mistake.")
     return found

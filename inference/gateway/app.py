@@ -243,7 +243,13 @@ class Gateway:
             await send_error(send, meter, 400, meter.error)
             return
         meter.profile = None if profile.name == NONE.name else profile.name
-        fields = fill(profile, meter.path, values, one_thread=self.models.on_one_thread(meter.model))
+        fields = fill(
+            profile,
+            meter.path,
+            values,
+            names=(meter.alias, meter.model),
+            one_thread=self.models.on_one_thread(meter.model),
+        )
         if fields:
             body = splice(body, values, fields)
             values |= fields

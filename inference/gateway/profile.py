@@ -9,18 +9,28 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 from inference.gateway.pushed import PROFILES, Pushed
+from inference.names import full_name
 
 log = logging.getLogger("inference.gateway")
 
 # What concerns the loading of a model; the rest concerns one answer.
 LOADING = frozenset({"num_ctx", "num_batch", "num_thread", "num_gpu"})
 # Path -> what the API calls Ollama's options. An API without a name for an option doesn't take it there.
+_OPENAI = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "num_predict": "max_tokens",
+    "seed": "seed",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+}
 SAMPLING = {
-    "/v1/chat/completions": {"temperature": "temperature", "top_p": "top_p", "num_predict": "max_tokens"},
-    "/v1/completions": {"temperature": "temperature", "top_p": "top_p", "num_predict": "max_tokens"},
+    "/v1/chat/completions": _OPENAI,
+    "/v1/completions": _OPENAI,
     "/v1/responses": {"temperature": "temperature", "top_p": "top_p", "num_predict": "max_output_tokens"},
     "/v1/messages": {"temperature": "temperature", "top_p": "top_p", "num_predict": "max_tokens"},
     "/v1/embeddings": {},
@@ -42,7 +52,8 @@ class TooManyWaitingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """`options` in Ollama's names; None: no limit, or left to the gateway's own settings."""
+    """`options` in Ollama's names; None: no limit, or left to the gateway's own settings. `models`: (pattern, options) of
+    single models, which count before `options`; the later of two that fit counts before the earlier."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -53,6 +64,18 @@ class Profile:
     cache_ttl_s: float | None = None
     memory_bytes: int | None = None
     vram_bytes: int | None = None
+    models: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def options_of(self, *names: str) -> dict[str, Any]:
+        """What is said for a model that goes by any of `names`. A pattern without a tag fits `:latest` too."""
+        found: dict[str, Any] = {}
+        if self.models:
+            full = {full_name(name) for name in names if name}
+            spelled = full | {name.removesuffix(":latest") for name in full}
+            for pattern, options in self.models:
+                if any(fnmatchcase(name, pattern) for name in spelled):
+                    found |= options
+        return found
 
 
 NONE = Profile("none")
@@ -102,28 +125,37 @@ class Profiles(Pushed):
         self._on_change()
 
 
-def fill(profile: Profile, path: str, values: dict[str, Any], *, one_thread: bool = False) -> dict[str, Any]:
+def fill(
+    profile: Profile,
+    path: str,
+    values: dict[str, Any],
+    *,
+    names: tuple[str, ...] = (),
+    one_thread: bool = False,
+) -> dict[str, Any]:
     """Fields to set in the request `values`: the profile's options where the request leaves them open, and its limits.
 
-    Empty: nothing to do. `one_thread`: the engine runs this model on a single thread, which a profile doesn't raise.
+    Empty: nothing to do. `names`: those that the model goes by, the one that was asked for and the one that answers.
+    `one_thread`: the engine runs this model on a single thread, which only an option for this very model raises.
     A request whose options are not as they should be is left to the engine to refuse."""
-    names, own = SAMPLING.get(path), values.get("options")
-    if own is None or (names is not None and not isinstance(own, dict)):
+    api, own = SAMPLING.get(path), values.get("options")
+    if own is None or (api is not None and not isinstance(own, dict)):
         own = {}
     if not isinstance(own, dict):
         return {}
     fields: dict[str, Any] = {}
     options: dict[str, Any] = {}
-    for name, value in profile.options.items():
-        if name not in LOADING and (names is not None or path in EMBEDDING):
-            target = (names or {}).get(name)
+    special = profile.options_of(*names)
+    for name, value in {**profile.options, **special}.items():
+        if name not in LOADING and (api is not None or path in EMBEDDING):
+            target = (api or {}).get(name)
             if target is not None and values.get(target) is None:
                 fields[target] = value
-        elif own.get(name) is None and not (one_thread and name == "num_thread"):
+        elif own.get(name) is None and not (one_thread and name == "num_thread" and name not in special):
             options[name] = value
     if "max_tokens" in fields and isinstance(values.get("max_completion_tokens"), int):
         fields["max_tokens"] = values["max_completion_tokens"]  # Ollama doesn't know the newer name
-    threads = own.get("num_thread")
+    threads = options.get("num_thread", own.get("num_thread"))
     if profile.max_threads is not None and isinstance(threads, int | float) and threads > profile.max_threads:
         options["num_thread"] = profile.max_threads
     if not profile.gpu and own.get("num_gpu") != 0:

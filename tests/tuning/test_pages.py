@@ -146,12 +146,15 @@ def test_a_profile_shows_values_sources_versions_and_what_restoring_changes(clie
 # --- the admin --------------------------------------------------------------------------------------------
 
 
+NO_ROWS = {"model_options-TOTAL_FORMS": "0", "model_options-INITIAL_FORMS": "0"}  # of the inline
+
+
 def edit_form(client: Client, profile: Profile, **changes: Any) -> Any:
     url = reverse("admin:tuning_profile_change", args=[profile.pk])
     form = client.get(url).context["adminform"].form
     values = {name: form[name].value() if form[name].value() is not None else "" for name in form.fields}
     values["tags"] = ", ".join(profile.tags)
-    return client.post(url, {**values, **changes}, follow=True)
+    return client.post(url, {**values, **NO_ROWS, **changes}, follow=True)
 
 
 def test_an_edit_in_the_admin_is_used_by_the_next_request(
@@ -210,7 +213,14 @@ def test_a_bad_edit_stands_beside_its_field_and_keeps_what_was_typed(
 
 def test_a_new_one_is_made_and_deleted_in_the_admin(client: Client) -> None:
     blank = dict.fromkeys(("context", "engine_batch", "num_predict", "temperature", "top_p", "batch"), "")
-    form = {**blank, "name": "mine", "category": "custom", "target_hardware": "any", "target_use": "any"}
+    form = {
+        **blank,
+        **NO_ROWS,
+        "name": "mine",
+        "category": "custom",
+        "target_hardware": "any",
+        "target_use": "any",
+    }
     answer = client.post("/admin/tuning/profile/add/", {**form, "gpu": "false"}, follow=True)
     assert answer.status_code == 200
     mine = Profile.objects.get(name="mine")

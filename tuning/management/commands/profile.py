@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from inference.pushing import Delivery
 from tuning import selectors, services, yaml_files
-from tuning.fields import FIELDS, shown
+from tuning.fields import FIELDS, number, shown
 from tuning.hardware import judge
 from tuning.models import NONE, Activation, Profile
 from tuning.selectors import Resolved
@@ -104,6 +104,11 @@ class Command(BaseCommand):
             f"  {field.label:<22} {shown(field, each.fields[field.name].value):<24} {each.fields[field.name].source}"
             for field in FIELDS
         ]
+        lines += [
+            f"  {pattern}: {option:<{max(20 - len(pattern), 0)}} {number(found.value):<24} {found.source}"
+            for pattern, options in each.models.items()
+            for option, found in options.items()
+        ]
         return {**summary(each), "own": each.profile.snapshot()}, "\n".join(lines)
 
     def do_activate(self, options: dict[str, Any]) -> tuple[Any, str]:
@@ -126,7 +131,8 @@ class Command(BaseCommand):
 
     def do_export(self, options: dict[str, Any]) -> tuple[Any, str]:
         profiles = [resolved_one(name).profile for name in options["names"]]
-        rows = [(row.name, row.snapshot()) for row in profiles or Profile.objects.select_related("parent")]
+        everybody = Profile.objects.select_related("parent").prefetch_related("model_options")
+        rows = [(row.name, row.snapshot()) for row in profiles or everybody]
         text = yaml_files.write(rows)
         found = {"profiles": [{"name": name, **snapshot} for name, snapshot in rows]}
         if options["output"] is None:
@@ -165,6 +171,12 @@ def summary(each: Resolved) -> dict[str, Any]:
         "predefined": row.predefined,
         "effective": {
             name: {"value": found.value, "from": found.source} for name, found in each.fields.items()
+        },
+        "model_options": {
+            pattern: {
+                option: {"value": found.value, "from": found.source} for option, found in options.items()
+            }
+            for pattern, options in each.models.items()
         },
     }
 
