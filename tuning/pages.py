@@ -133,8 +133,8 @@ def version_rows(profile: Profile) -> list[VersionRow]:
     versions = list(profile.versions.select_related("by"))
     present = profile.snapshot()
     found = []
-    for number, version in enumerate(versions):
-        before = versions[number + 1].values if number + 1 < len(versions) else None
+    for place, version in enumerate(versions):
+        before = versions[place + 1].values if place + 1 < len(versions) else None
         changes = [] if before is None else in_words(before, version.values)
         found.append(VersionRow(version, changes, in_words(present, version.values)))
     return found

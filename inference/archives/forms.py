@@ -8,6 +8,7 @@ from django import forms
 from inference.errors import JobInputError
 from inference.jobs.parameters import JobParameters, check, engines
 from inference.models import JobKind, ModelArchive
+from inference.work.plan import Packing
 
 
 class _PackingForm(forms.Form):
@@ -16,11 +17,17 @@ class _PackingForm(forms.Form):
     checked: tuple[str, str, JobParameters] | None = None
 
     def check(
-        self, kind: JobKind, engine_kind: str, source: str, target: str, fields: dict[str, str]
+        self,
+        kind: JobKind,
+        engine_kind: str,
+        source: str,
+        target: str,
+        fields: dict[str, str],
+        packing: Packing = "gzip",
     ) -> None:
         """`fields`: which of the form's fields stands for one of the job's."""
         delete = self.cleaned_data["after"] == "delete"
-        parameters = JobParameters(engine_kind=engine_kind, delete_after=delete)
+        parameters = JobParameters(engine_kind=engine_kind, delete_after=delete, packing=packing)
         try:
             source, target = check(kind, source, target, parameters)
         except JobInputError as error:
@@ -33,6 +40,12 @@ class ArchiveForm(_PackingForm):
     """`model` is ENGINE|MODEL, so that one choice says both."""
 
     model = forms.ChoiceField(label="Model")
+    packing = forms.ChoiceField(
+        label="Packed with",
+        choices=[("gzip", "gzip (every tool opens it)"), ("zstd", "zstd (many times as fast)")],
+        initial="gzip",
+        required=False,
+    )
     after = forms.ChoiceField(
         label="Afterwards",
         choices=[("keep", "keep the model"), ("delete", "delete it after the archive is verified")],
@@ -53,7 +66,8 @@ class ArchiveForm(_PackingForm):
         values = super().clean() or {}
         if not self.errors:
             engine_kind, _, source = values["model"].partition("|")
-            self.check(JobKind.ARCHIVE, engine_kind, source, "", {"source": "model", "engine": "model"})
+            fields = {"source": "model", "engine": "model"}
+            self.check(JobKind.ARCHIVE, engine_kind, source, "", fields, values["packing"] or "gzip")
         return values
 
 

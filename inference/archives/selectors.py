@@ -7,14 +7,16 @@ from datetime import datetime
 from typing import Any
 
 from inference.models import ModelArchive
+from inference.work.plan import Packing
 
 N_GONE = 20
+ENDINGS: dict[Packing, str] = {"gzip": "tar.gz", "zstd": "tar.zst"}
 
 
-def suggested_file(model: str, now: datetime) -> str:
+def suggested_file(model: str, now: datetime, packing: Packing) -> str:
     """`llama3:8b` -> `llama3-8b-20260102-030405-1f2e.tar.gz`; what is no letter or digit becomes a dash."""
     plain = re.sub(r"[^A-Za-z0-9._]+", "-", model.removesuffix(":latest"))[:150].strip("-.")
-    return f"{plain}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}.tar.gz"
+    return f"{plain}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}.{ENDINGS[packing]}"
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,9 @@ def archive_list(request: HttpRequest) -> HttpResponse:
         if form.is_valid() and form.checked is not None:
             return redirect("job", _start(request, JobKind.ARCHIVE, *form.checked).pk)
     elif request.user.is_staff:
-        form = ArchiveForm(initial={"model": request.GET.get("model", ""), "after": "keep"})
+        form = ArchiveForm(
+            initial={"model": request.GET.get("model", ""), "after": "keep", "packing": "gzip"}
+        )
     archives = selectors.present()
     context = {
         "form": form,

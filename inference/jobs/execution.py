@@ -155,6 +155,7 @@ class Execution:
             folder=self.folder,
             measures=parameters.measures,
             archive=archive_path(self.job.source),
+            packing=parameters.packing,
             labelled=self.prompts.labelled,
         )
 

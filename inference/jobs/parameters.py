@@ -20,7 +20,7 @@ from inference.work.archive import only_file
 from inference.work.budget import read_budget
 from inference.work.engine import EngineClient, Tag
 from inference.work.messages import WorkError
-from inference.work.plan import DYNAMIC, Maker, Measures
+from inference.work.plan import DYNAMIC, Maker, Measures, Packing
 
 # host/namespace/model:tag, as Ollama takes names
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/-]{0,180}(:[a-zA-Z0-9_][a-zA-Z0-9._-]{0,79})?")
@@ -39,6 +39,7 @@ class JobParameters(BaseModel):
     budget: str = "q4_K_M"  # of level dynamic, unless there is a max_loss
     max_loss: float | None = None
     prompts: str = ""  # the labelled set; empty: the shipped one
+    packing: Packing = "gzip"  # of an archive
     delete_after: bool = False  # the model once its archive is listed, the archive once its model is made
     layers: int | None = None  # that are dropped; None: as many as keep to max_loss
     measures: Measures = Measures()
@@ -96,7 +97,7 @@ def check(kind: str, source: str, target: str, parameters: JobParameters) -> tup
             "source", f"The engine has no model {source}. It has {', '.join(known) or 'none'}."
         )
     if kind == JobKind.ARCHIVE:
-        return source, _check_archive(asked, source)
+        return source, _check_archive(asked, source, parameters.packing)
     find_prompts(parameters.prompts)
     if kind == "measure":
         target = _name("target", target)
@@ -160,7 +161,7 @@ def _check_loss(parameters: JobParameters) -> None:
         raise JobInputError("max_loss", "The most loss is a number above 0 (nats per token, e.g. 0.001).")
 
 
-def _check_archive(asked: EngineModels, source: str) -> str:
+def _check_archive(asked: EngineModels, source: str, packing: Packing) -> str:
     """The name of the file to come."""
     client = EngineClient(asked.url, num_ctx=256, answer_within_s=ASK_WITHIN_S)
     try:
@@ -169,7 +170,7 @@ def _check_archive(asked: EngineModels, source: str) -> str:
         raise JobInputError("source", str(error)) from error
     finally:
         client.close()
-    return suggested_file(source, timezone.now())
+    return suggested_file(source, timezone.now(), packing)
 
 
 def _check_restore(source: str, target: str, known: dict[str, Tag]) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Packs a model that is rarely needed, and makes it again bit for bit.
 
-An archive is a tar file within gzip: `model.gguf`, then `model.json` with all that `create` has to be told. So it needs
-nothing of ours to be opened. It is written to the job's own folder; whoever started the job moves it to its place."""
+An archive is a tar file within gzip or Zstandard: `model.gguf`, then `model.json` with all that `create` has to be told.
+So it needs nothing of ours to be opened. It is written to the job's own folder; whoever started the job moves it to its place."""
 
 import gzip
 import tarfile
@@ -14,22 +14,28 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
+import zstandard
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from inference.gguf_tools.container import NotGgufError
 from inference.work.engine import FROM, EngineClient
 from inference.work.make import settings_of
 from inference.work.messages import WorkError, say, step
-from inference.work.plan import JobPlan
+from inference.work.plan import JobPlan, Packing
 from inference.work.room import need_room
 
 GGUF, ABOUT = "model.gguf", "model.json"
-PACKED = "archive.tar.gz"  # in the job's folder
+PACKED = "archive.packed"  # in the job's folder
 MAX_ABOUT = 16 * 2**20
-LEVEL = 6  # 9 takes twice the time for a thousandth of the size: weights hardly compress
+LEVEL = (
+    6  # of both; higher takes several times the time for a thousandth of the size: weights hardly compress
+)
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 CHUNK = 2**20
-WORST = 1.001  # deflate stores what it can't compress, in blocks with a head
+WORST = 1.005  # what can't be compressed is stored, in blocks with a head
 SPARE_BYTES = 2**20
+
+DAMAGED = (OSError, EOFError, zlib.error, zstandard.ZstdError, tarfile.TarError, ValidationError)
 
 
 class About(BaseModel):
@@ -53,7 +59,7 @@ def archive_model(engine: EngineClient, plan: JobPlan) -> None:
     packed = plan.folder / PACKED
     try:
         need_room(plan.folder, int(file.stat().st_size * WORST) + SPARE_BYTES)
-        about = _pack(engine, plan.source, tag.quantization, file, packed)
+        about = _pack(engine, plan.source, tag.quantization, file, packed, plan.packing)
         if read_back(packed, "read it back") != about:
             raise WorkError("The archive reads back otherwise than it was written; it was thrown away.")
         if engine.tag(plan.source).digest != tag.digest:
@@ -88,12 +94,14 @@ def only_file(engine: EngineClient, name: str) -> Path:
     return file
 
 
-def _pack(engine: EngineClient, name: str, quantization: str, file: Path, packed: Path) -> About:
+def _pack(
+    engine: EngineClient, name: str, quantization: str, file: Path, packed: Path, packing: Packing
+) -> About:
     size, known = file.stat().st_size, engine.show(name)
     with file.open("rb") as source, packed.open("wb") as raw:
         counted = _Counted(source, "compress", size)
         with (
-            gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=LEVEL, filename="", mtime=0) as zipped,
+            _compressed(raw, packing) as zipped,
             tarfile.open(fileobj=zipped, mode="w|") as tar,
         ):
             tar.addfile(_entry(GGUF, size), counted)
@@ -111,6 +119,22 @@ def _pack(engine: EngineClient, name: str, quantization: str, file: Path, packed
             text = about.model_dump_json(indent=1).encode()
             tar.addfile(_entry(ABOUT, len(text)), BytesIO(text))
     return about
+
+
+def _compressed(raw: IO[bytes], packing: Packing) -> Any:
+    """A file to write to. Both kinds end with a check sum."""
+    if packing == "zstd":
+        return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).stream_writer(raw, closefd=False)
+    return gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=LEVEL, filename="", mtime=0)
+
+
+def _plain(raw: IO[bytes]) -> Any:
+    """A file to read from, whichever kind it is."""
+    magic = raw.read(len(ZSTD_MAGIC))
+    raw.seek(0)
+    if magic == ZSTD_MAGIC:
+        return zstandard.ZstdDecompressor().stream_reader(raw, closefd=False)
+    return gzip.GzipFile(fileobj=raw, mode="rb")
 
 
 def _entry(name: str, size: int) -> tarfile.TarInfo:
@@ -135,14 +159,18 @@ class _Counted:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[tuple[tarfile.TarFile, gzip.GzipFile]]:
+def _opened(file: Path) -> Iterator[tuple[tarfile.TarFile, IO[bytes]]]:
     """Whatever is wrong with it becomes a sentence."""
     try:
-        with gzip.open(file, "rb") as zipped, tarfile.open(fileobj=zipped, mode="r|") as tar:
+        with (
+            file.open("rb") as raw,
+            _plain(raw) as zipped,
+            tarfile.open(fileobj=zipped, mode="r|") as tar,
+        ):
             yield tar, zipped
     except FileNotFoundError as error:
         raise WorkError(f"The archive {file.name} is gone from {file.parent}.") from error
-    except (OSError, EOFError, zlib.error, tarfile.TarError, ValidationError) as error:
+    except DAMAGED as error:
         raise WorkError(f"The archive {file.name} is damaged ({type(error).__name__}).") from error
 
 
@@ -161,7 +189,7 @@ def read_back(file: Path, doing: str) -> About:
                 digest = counted.digest.hexdigest()
             elif entry.name == ABOUT:
                 about = About.model_validate_json(content.read(MAX_ABOUT))
-        while zipped.read(CHUNK):  # to the end, where gzip's own sum stands
+        while zipped.read(CHUNK):  # to the end, where the packing's own sum stands
             pass
     if about is None or about.sha256 != digest:
         raise WorkError(f"The archive {file.name} is damaged: its model has another digest than it says.")

@@ -9,6 +9,7 @@ from inference.quality.labelled import Labelled
 
 DYNAMIC = "dynamic"  # the level that chooses a type for each tensor
 Kind = Literal["quantize", "prune", "measure", "archive", "restore"]
+Packing = Literal["gzip", "zstd"]
 Maker = Literal["auto", "engine", "own", "llama-quantize"]
 
 
@@ -45,6 +46,7 @@ class JobPlan(BaseModel):
     layers: int | None = None  # that `prune` drops; None: as many as keep to max_loss
     folder: Path = Path("/nonexistent")  # empty, for what is being written; not needed to measure
     archive: Path = Path("/nonexistent")
+    packing: Packing = "gzip"  # of the archive that is made
     measures: Measures = Measures()
     labelled: tuple[Labelled, ...] = ()
 
