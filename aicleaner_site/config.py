@@ -22,6 +22,8 @@ class Quantization(Section):
     default_level: Level = "dynamic"
     levels: tuple[Level, ...] = ("int4", "int8", "fp16", "dynamic")
     auto_select: bool = True
+    auto_quantize: bool = False
+    max_loss: float = Field(0.05, gt=0, le=10)
     memory_threshold_mb: int = Field(2048, gt=0)
 
     @model_validator(mode="after")
@@ -33,9 +35,10 @@ class Quantization(Section):
 
 class Compression(Section):
     enabled: bool = True
-    default_type: Literal["gzip", "zstd", "pruning", "distillation"] = "gzip"
+    default_type: Literal["gzip", "zstd", "pruning"] = "gzip"
     auto_compress: bool = False
     size_threshold_gb: float = Field(2.0, gt=0)
+    cold_after_days: float = Field(7, gt=0)
 
 
 class GpuAcceleration(Section):
@@ -166,6 +169,18 @@ KEYS_IN_USE = frozenset(
         "caching.cache_ttl_minutes",
         "caching.inference_cache_enabled",
         "caching.max_cache_entries",
+        "compression.auto_compress",
+        "compression.cold_after_days",
+        "compression.default_type",
+        "compression.enabled",
+        "compression.size_threshold_gb",
+        "quantization.auto_quantize",
+        "quantization.auto_select",
+        "quantization.default_level",
+        "quantization.enabled",
+        "quantization.levels",
+        "quantization.max_loss",
+        "quantization.memory_threshold_mb",
         "request_log.keep_prompts",
         "request_log.max_prompt_bytes",
         "request_log.prompt_retention_hours",

@@ -198,6 +198,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
+    "optimize models": {
+        "task": "tuning.tasks.optimize_models",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
     "keep aliases and zones in step": {
         "task": "inference.tasks.keep_gateway_in_step",
         "schedule": 5.0,

@@ -8,6 +8,7 @@ urlpatterns = [
     path("models/", include("inference.jobs.urls")),
     path("models/", include("inference.archives.urls")),
     path("models/", include("inference.prompt_sets.urls")),
+    path("models/", include("inference.proposals.urls")),
     path("requests/", include("inference.request_log.urls")),
     path("prompt/", views.prompt, name="prompt"),
     path("prompt/models/", views.prompt_models, name="prompt-models"),

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
 
 from tuning import selectors, services
-from tuning.fields import BY_NAME, FIELDS, GROUPS, VARIANT, shown
+from tuning.fields import BY_NAME, FIELDS, GROUPS, shown
 from tuning.forms import ModelOptionForm, ProfileForm
 from tuning.model_options import MOST_PATTERNS, ModelOptions
 from tuning.models import ModelOption, Profile
@@ -16,7 +16,6 @@ from tuning.views import person, teller
 
 EFFECTIVE = ("context", "batch", "num_predict", "temperature", "memory_mb")
 OPEN = "What is left open comes from the parent, else from config.yaml: the grey text and the empty choice say the value."
-NOT_YET = "Kept for later: these act once there are variants of the models. Nothing is switched by them now."
 
 
 class ModelOptionInline(TabularInline):  # type: ignore[misc]
@@ -53,7 +52,7 @@ class ProfileAdmin(ModelAdmin):  # type: ignore[misc]
                 group,
                 {
                     "fields": tuple(field.name for field in FIELDS if field.group == group),
-                    "description": NOT_YET if group == VARIANT else OPEN,
+                    "description": OPEN,
                 },
             )
             for group in GROUPS

@@ -25,7 +25,6 @@ class Field:
 
 
 MODEL, MACHINE, CACHE, ALERTS, VARIANT = "Model options", "Limits", "Cache", "Alerts", "Model variant"
-KEPT = "Kept for later: it acts once there are variants of the model; nothing is switched by it now."
 RULE = "Sets the default alert rule. Left open, the rule stays as config.yaml or a person set it."
 
 FIELDS: tuple[Field, ...] = (
@@ -118,7 +117,8 @@ FIELDS: tuple[Field, ...] = (
     Field("alert_cpu_percent", "CPU alert", "number", ALERTS, RULE, "%", 1, 100),
     Field("alert_seconds", "Alert time", "number", ALERTS, f"How long it has to last. {RULE}", "s", 1, 3600),
     Field(
-        *("quantization", "Quantization", "choice", VARIANT, KEPT),
+        *("quantization", "Quantization", "choice", VARIANT),
+        "A measured variant of this level answers for its model; a missing one is proposed. none: models stay as they are.",
         choices=(
             ("none", "none"),
             ("int4", "INT4"),
@@ -126,15 +126,19 @@ FIELDS: tuple[Field, ...] = (
             ("fp16", "FP16"),
             ("dynamic", "Dynamic"),
         ),
-        left_open="as the model is",
+        left_open="as config.yaml says for large models",
     ),
     Field(
-        *("compression", "Compression", "choice", VARIANT, KEPT),
-        choices=(
-            *(("none", "none"), ("gzip", "gzip"), ("zstd", "zstd")),
-            *(("pruning", "pruning"), ("distillation", "distillation")),
-        ),
-        left_open="as the model is",
+        *("compression", "Compression", "choice", VARIANT),
+        "gzip, zstd: a model that nobody asks for is proposed for the archive. pruning: a measured variant with fewer"
+        " layers answers. none: nothing of it.",
+        choices=(("none", "none"), ("gzip", "gzip"), ("zstd", "zstd"), ("pruning", "pruning")),
+        left_open="as config.yaml says for large models",
+    ),
+    Field(
+        *("max_loss", "Most loss", "number", VARIANT),
+        "What a variant may lose against its source to be used: KL in nats per token, as measured.",
+        *("nats", 0.00001, 10),
     ),
 )
 BY_NAME: Mapping[str, Field] = {field.name: field for field in FIELDS}

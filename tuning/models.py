@@ -77,6 +77,7 @@ class Profile(models.Model):
     alert_seconds = _number("alert_seconds")
     quantization = _choice("quantization")
     compression = _choice("compression")
+    max_loss = _number("max_loss")
     predefined = models.BooleanField(default=False, editable=False)
     version = models.PositiveIntegerField(default=0, editable=False)
 

@@ -1,15 +1,23 @@
 """What the pages show: rows in words, ready for the templates."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
+
+from inference.aliases import selectors as aliases
+from inference.levels import LABELS
+from inference.proposals.services import Step as ProposedStep
 from tuning import selectors
-from tuning.fields import BY_NAME, CATEGORIES, FIELDS, GROUPS, KEPT, Field, number, shown
+from tuning.fields import BY_NAME, CATEGORIES, FIELDS, GROUPS, Field, Values, number, shown
 from tuning.hardware import GIB, Hardware, Verdict, judge
 from tuning.inheritance import DEFAULT, differences
 from tuning.model_options import OPTIONS, flat
 from tuning.models import Activation, Profile, ProfileVersion
 from tuning.selectors import Resolved
+from tuning.steps import Line
+from tuning.variants import Outlook, steps
 
 KEY_FIELDS = (
     "context",
@@ -32,7 +40,6 @@ class Row:
     text: str
     source: str
     parent: str  # the profile it comes from, when it is another one
-    kept: bool  # stored, but nothing acts on it yet
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ def _row(field: Field, resolved: Resolved) -> Row:
     if each.value is None:
         source = ""
     parent = "" if own or each.source == DEFAULT else each.source
-    return Row(field, shown(field, each.value), source, parent, field.acts == KEPT)
+    return Row(field, shown(field, each.value), source, parent)
 
 
 def model_rows(resolved: Resolved) -> list[tuple[str, list[tuple[Field, str, str]]]]:
@@ -73,6 +80,48 @@ def model_rows(resolved: Resolved) -> list[tuple[str, list[tuple[Field, str, str
         )
         for pattern, options in resolved.models.items()
     ]
+
+
+@dataclass(frozen=True)
+class VariantRow:
+    """A model and what the profile asks of it. `answers`: what answers for it now, if not itself; `by`: who decided that."""
+
+    line: Line
+    answers: str
+    by: str
+    is_asked: bool  # what answers is what the profile asks for
+    steps: list[ProposedStep]
+
+
+def variant_rows(outlook: Outlook) -> list[VariantRow]:
+    """Of the models that the profile says something about, those with something to do first."""
+    in_force = {each.name: each for each in aliases.in_force()}
+    todo: dict[tuple[str, str], list[ProposedStep]] = defaultdict(list)
+    for step in steps(outlook):
+        todo[step.engine_kind, step.model].append(step)
+    found = []
+    for line in outlook.lines:
+        change = in_force.get(line.model.name)
+        answers = change.after if change else ""
+        key = line.model.engine_kind, line.model.name
+        row = VariantRow(line, answers, change.who if change else "", answers == line.target, todo[key])
+        if line.words or row.steps or answers:
+            found.append(row)
+    return sorted(found, key=lambda row: (not row.steps, row.line.model.is_made, row.line.model.name))
+
+
+def wish_notes(values: Values) -> list[str]:
+    """What config.yaml keeps the profile from."""
+    q, c = settings.CONFIG.quantization, settings.CONFIG.compression
+    level, packing = values["quantization"], values["compression"]
+    notes = []
+    if level not in {None, "none"} and not q.enabled:
+        notes.append("config.yaml switches quantization off (quantization.enabled).")
+    elif level not in {None, "none", *q.levels}:
+        notes.append(f"config.yaml does not offer {LABELS.get(level, level)} (quantization.levels).")
+    if packing not in {None, "none"} and not c.enabled:
+        notes.append("config.yaml switches compression off (compression.enabled).")
+    return notes
 
 
 def key_values(resolved: Resolved) -> list[tuple[Field, str, bool]]:

@@ -59,6 +59,7 @@ def defaults() -> Values:
         "alert_memory_percent": config.monitoring.alert_thresholds.memory,
         "alert_cpu_percent": config.monitoring.alert_thresholds.cpu,
         "alert_seconds": 30,
+        "max_loss": config.quantization.max_loss,
     }
 
 

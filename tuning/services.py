@@ -14,7 +14,7 @@ from inference.pushing import Told, log_delivery, push
 from monitoring import news
 from monitoring.alerts.services import apply_thresholds
 from monitoring.services import record_event
-from tuning import selectors
+from tuning import selectors, variants
 from tuning.fields import BY_NAME, FIELDS
 from tuning.inheritance import DEFAULT, differences
 from tuning.model_options import ModelOptions, normalized, problems
@@ -47,7 +47,7 @@ def save_profile(
     with transaction.atomic():
         version = _save(profile, by=by, note=note, model_options=model_options)
         if version is not None:
-            transaction.on_commit(lambda: told(push(PROFILES, selectors.gateway_state)))
+            transaction.on_commit(lambda: _hand_over(told))
     return version
 
 
@@ -172,7 +172,7 @@ def import_profiles(
                 kind = _import_one(name, waiting.pop(name), by=by)
                 result[kind].append(name)
         if result["created"] or result["changed"]:
-            transaction.on_commit(lambda: told(push(PROFILES, selectors.gateway_state)))
+            transaction.on_commit(lambda: _hand_over(told))
     return result
 
 
@@ -223,7 +223,13 @@ def delete_profile(profile: Profile, *, told: Told = log_delivery) -> None:
         name = profile.name
         profile.delete()
         news.tell("profile", name)
-        transaction.on_commit(lambda: told(push(PROFILES, selectors.gateway_state)))
+        transaction.on_commit(lambda: _hand_over(told))
+
+
+def _hand_over(told: Told) -> None:
+    """To the gateway, and then the variants that the profile in use asks for."""
+    told(push(PROFILES, selectors.gateway_state))
+    variants.follow(now=timezone.now(), told=told)
 
 
 # --- which one is in use ---------------------------------------------------------------------------------
@@ -234,7 +240,7 @@ def activate(profile: Profile | None, *, by: Person, note: str = "", told: Told 
     with transaction.atomic():
         resolved = None if profile is None else selectors.resolve_all()[profile.name]
         activation = _put_to_use(resolved, by=by, note=note, now=timezone.now())
-        transaction.on_commit(lambda: told(push(PROFILES, selectors.gateway_state)))
+        transaction.on_commit(lambda: _hand_over(told))
     return activation
 
 
@@ -253,7 +259,7 @@ def undo(activation: Activation, *, by: Person, told: Told = log_delivery) -> Ac
         label = previous.label if previous is not None else NONE
         _announce(label, f"profile {activation.label} undone: {label}", now)
         _set_alert_thresholds(previous)
-        transaction.on_commit(lambda: told(push(PROFILES, selectors.gateway_state)))
+        transaction.on_commit(lambda: _hand_over(told))
     return previous
 
 

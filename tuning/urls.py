@@ -8,6 +8,7 @@ urlpatterns = [
     path("pill/", views.pill, name="profile-pill"),
     path("profiles/", views.profiles, name="profiles"),
     path("profiles/<str:name>/", views.profile, name="profile"),
+    path("profiles/<str:name>/variants/", views.profile_variants, name="profile-variants"),
     path("profiles/<str:name>/restore/", views.restore, name="profile-restore"),
     path("activate/", views.activate, name="profile-activate"),
     path("undo/", views.undo, name="profile-undo"),

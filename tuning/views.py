@@ -6,14 +6,19 @@ from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
 from django.contrib.auth.models import User
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from inference.errors import InferenceError
+from inference.proposals import services as proposals
 from inference.pushing import Delivery, Told
-from tuning import pages, selectors, services
+from inference.tasks import wake_model_worker
+from tuning import pages, selectors, services, variants
 from tuning.forms import ActivateForm, RestoreForm, UndoForm
 from tuning.models import Profile
 from tuning.services import TuningError
@@ -40,6 +45,46 @@ def profile(request: HttpRequest, name: str) -> HttpResponse:
         "current": selectors.activation_in_use(),
     }
     return render(request, "tuning/profile.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+def profile_variants(request: HttpRequest, name: str) -> HttpResponse:
+    """What the profile asks of each model. POST: start a step of it, for a model that has no fitting variant yet."""
+    found = selectors.resolve_all().get(name)
+    if found is None:
+        raise Http404
+    wish = variants.wish_of(name, found.values)
+    outlook = variants.look(wish, now=timezone.now())
+    if request.method == "POST":
+        return _start_step(request, found.profile, outlook)
+    context = {
+        "profile": found.profile,
+        "rows": pages.variant_rows(outlook),
+        "wish": wish,
+        "problems": outlook.problems,
+        "notes": pages.wish_notes(found.values),
+    }
+    return render(request, "tuning/_variants.html", context)
+
+
+def _start_step(request: HttpRequest, profile: Profile, outlook: variants.Outlook) -> HttpResponse:
+    if not request.user.is_staff:
+        raise PermissionDenied("Only staff may make models.")
+    asked = {name: request.POST.get(name, "") for name in ("engine_kind", "model", "kind", "what")}
+    step = next((each for each in variants.steps(outlook) if asked.items() <= each.key.items()), None)
+    if step is None:
+        messages.error(request, "This is not to be done any more: look at what the profile asks for now.")
+        return redirect(profile)
+    now, user = timezone.now(), person(request)
+    row = proposals.ask_again(proposals.propose(step, now=now), now=now)
+    try:
+        job = proposals.start(row, who=user.get_username(), user=user, now=now, told=teller(request))
+    except InferenceError as error:
+        messages.error(request, f"{step.model}: {error}")
+        return redirect(profile)
+    wake_model_worker()
+    return redirect("job", job.pk) if job is not None else redirect(profile)
 
 
 @require_safe

@@ -9,13 +9,20 @@ from inference import events
 from inference.aliases import selectors
 from inference.errors import NotAllowedError
 from inference.gateway.pushed import ALIASES
-from inference.models import AliasChange
+from inference.models import AliasChange, DecidedBy
 from inference.names import full_name
 from inference.pushing import Told, log_delivery, push
 
 
 def set_alias(
-    name: str, target: str, *, who: str, user: User | None, now: datetime, told: Told = log_delivery
+    name: str,
+    target: str,
+    *,
+    who: str,
+    user: User | None,
+    now: datetime,
+    decided_by: DecidedBy = DecidedBy.PERSON,
+    told: Told = log_delivery,
 ) -> AliasChange:
     """From the next request on `target` answers for `name`; an empty one gives the name back to its own model. Raises
     NotAllowedError for a chain or a circle of names, and where nothing would change."""
@@ -34,7 +41,7 @@ def set_alias(
                 by = next(other for other, after in others.items() if after == name)
                 raise NotAllowedError(f"{name} answers for {by}: undo that first.")
         change = AliasChange.objects.create(
-            name=name, before=before, after=target, who=who, user=user, at=now
+            name=name, before=before, after=target, decided_by=decided_by, who=who, user=user, at=now
         )
         events.note("model", f"{name} is answered by {target or 'itself'} ({who})")
         events.tell("variant", change.pk)

@@ -33,6 +33,10 @@ DONE_WORDS = {
     ModelAction.LOAD: "loaded",
     ModelAction.UNLOAD: "unloaded",
     ModelAction.KEEP: "set the keep-alive of",
+    ModelAction.PROPOSE: "proposed a step for",
+    ModelAction.START: "started a step for",
+    ModelAction.DISMISS: "dismissed a step for",
+    ModelAction.USE: "decided which variant answers for",
 }
 
 
@@ -46,11 +50,13 @@ def record_event(
     detail: str = "",
     state: ActionState = ActionState.DONE,
     result: str = "",
+    by_itself: bool = False,
 ) -> ModelEvent:
     with transaction.atomic():
         event = ModelEvent.objects.create(
             at=now,
             who=who,
+            by_itself=by_itself,
             engine_kind=engine_kind,
             model=model[:200],
             action=action,

@@ -24,6 +24,7 @@ from inference.catalogue.memory import memory_state
 from inference.errors import InferenceError
 from inference.models import ModelPull
 from inference.names import full_name
+from inference.proposals.selectors import n_open
 
 LOG_LINES, LOG_PAGE = 8, 50
 
@@ -48,6 +49,7 @@ def _list_page(request: HttpRequest, pull_form: PullForm | None = None) -> HttpR
         "entries": shown(every, **{name: asked.get(name) or "" for name in ("q", "engine", "state", "sort")}),
         "is_filtered": any(asked.get(name) for name in ("q", "engine", "state")),
         "n_models": len(every),
+        "n_proposals": n_open(),
         "loaded": loaded,
         "loaded_bytes": sum(each.loaded.memory_bytes for each in loaded if each.loaded),
         "loaded_vram": sum(each.loaded.vram_bytes for each in loaded if each.loaded),

@@ -1,10 +1,11 @@
 """What the inference app stores, one noun per file."""
 
-from inference.models.alias import AliasChange
+from inference.models.alias import AliasChange, DecidedBy
 from inference.models.archive import ModelArchive
 from inference.models.event import ActionState, ModelAction, ModelEvent
 from inference.models.job import ENDED, JobKind, JobState, ModelJob
 from inference.models.prompt_set import PromptSet
+from inference.models.proposal import Proposal, ProposalKind, ProposalState
 from inference.models.pull import ModelPull
 from inference.models.request import InferenceRequest, KeptPrompt
 from inference.models.variant import Variant
@@ -15,6 +16,7 @@ __all__ = [
     "ActionState",
     "AliasChange",
     "CacheZone",
+    "DecidedBy",
     "InferenceRequest",
     "JobKind",
     "JobState",
@@ -25,5 +27,8 @@ __all__ = [
     "ModelJob",
     "ModelPull",
     "PromptSet",
+    "Proposal",
+    "ProposalKind",
+    "ProposalState",
     "Variant",
 ]

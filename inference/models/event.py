@@ -10,6 +10,10 @@ class ModelAction(models.TextChoices):
     LOAD = "load"
     UNLOAD = "unload"
     KEEP = "keep-alive"
+    PROPOSE = "propose"
+    START = "start"
+    DISMISS = "dismiss"
+    USE = "use"
 
 
 class ActionState(models.TextChoices):

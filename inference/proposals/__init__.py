@@ -1,0 +1,1 @@
+"""What the product would do with models: proposed, started, dismissed, done by itself."""
