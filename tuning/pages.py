@@ -105,7 +105,8 @@ def variant_rows(outlook: Outlook) -> list[VariantRow]:
         answers = change.after if change else ""
         key = line.model.engine_kind, line.model.name
         row = VariantRow(line, answers, change.who if change else "", answers == line.target, todo[key])
-        if line.words or row.steps or answers:
+        says = line.words and line.model.writes and not line.model.is_made
+        if says or row.steps or answers:
             found.append(row)
     return sorted(found, key=lambda row: (not row.steps, row.line.model.is_made, row.line.model.name))
 

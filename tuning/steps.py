@@ -96,11 +96,12 @@ def _line(model: Model, forms: Forms, wish: Wish, pressed: str, now: datetime) -
     packed = _pack(model, wish, now)
     if model.is_made or not model.writes:
         return Line(model, "so", words="made here" if model.is_made else "only embeds", steps=packed)
-    current, states, words, steps = model.name, [], [], list(packed)
+    current, states, words, steps = model.name, [], [], []
     stages = []
     if why := _prune_reason(model, wish):
         stages.append(("prune", why))
-    if why := _level_reason(model, wish, pressed):
+    # What nobody asks for is better packed than made smaller.
+    if (why := _level_reason(model, wish, pressed)) and (wish.every or not packed):
         stages.append(("quantize", why))
     for kind, why in stages:
         found = forms.get((model.engine_kind, current), ())
@@ -117,7 +118,7 @@ def _line(model: Model, forms: Forms, wish: Wish, pressed: str, now: datetime) -
             steps.append(step)
     target = current if current != model.name else ""
     state = "fits" if target else next((each for each in states if each != "so"), "so")
-    return Line(model, state, target, "; ".join(words), tuple(steps), wish.is_for_all)
+    return Line(model, state, target, "; ".join(words), (*steps, *packed), wish.is_for_all)
 
 
 Stage = tuple[State, Form | None, str, Step | None]
@@ -155,7 +156,7 @@ def _stage(fitting: Sequence[Form], wish: Wish, why: str, make: Step) -> Stage:
             f"what {name} loses was not measured",
             Step("measure", make.model, name, why),
         )
-    return "missing", None, "there is none yet", make
+    return "missing", None, "no such form of it yet", make
 
 
 def _level_reason(model: Model, wish: Wish, pressed: str) -> str:

@@ -148,7 +148,8 @@ def dismiss(row: Proposal, *, who: str, now: datetime) -> None:
 def refuse(row: Proposal, error: InferenceError, *, now: datetime) -> None:
     """What can't be started by itself is left to a person, with the reason."""
     with transaction.atomic():
-        row.by_itself = True
+        row.by_itself, row.who, row.decided_at = True, PRODUCT, now
+        row.save(update_fields=("by_itself", "who", "decided_at"))
         _end(row, ProposalState.FAILED, str(error), now=now)
 
 
