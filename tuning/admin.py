@@ -24,6 +24,8 @@ class ModelOptionInline(TabularInline):  # type: ignore[misc]
     model = ModelOption
     form = ModelOptionForm
     extra = 1
+    hide_title = True
+    verbose_name = "option"
     max_num = 20 * MOST_PATTERNS
     verbose_name_plural = (
         "Options of single models: a request's own count before them, the most specific name first"

@@ -138,7 +138,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         *("max_loss", "Most loss", "number", VARIANT),
         "What a variant may lose against its source to be used: KL in nats per token, as measured.",
-        *("nats", 0.00001, 10),
+        *("nats", 0.0001, 10),
     ),
 )
 BY_NAME: Mapping[str, Field] = {field.name: field for field in FIELDS}

@@ -112,6 +112,8 @@ class ModelOptionForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            self.initial["value"] = self.instance.number  # 2048 rather than 2048.0
         self.fields["pattern"].widget.attrs["placeholder"] = "llama3*"
         choices = [(name, f"{name}: {each.acts}, {in_range(each)}") for name, each in OPTIONS.items()]
         self.fields["option"].choices = [("", "choose"), *choices]  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from django.conf import settings
 from inference.aliases import selectors as aliases
 from inference.levels import LABELS
 from inference.proposals.services import Step as ProposedStep
+from inference.proposals.services import in_work
 from tuning import selectors
 from tuning.fields import BY_NAME, CATEGORIES, FIELDS, GROUPS, Field, Values, number, shown
 from tuning.hardware import GIB, Hardware, Verdict, judge
@@ -91,11 +92,13 @@ class VariantRow:
     by: str
     is_asked: bool  # what answers is what the profile asks for
     steps: list[ProposedStep]
+    is_worked_on: bool  # by a job
 
 
 def variant_rows(outlook: Outlook) -> list[VariantRow]:
     """Of the models that the profile says something about, those with something to do first."""
     in_force = {each.name: each for each in aliases.in_force()}
+    worked_on = in_work()
     todo: dict[tuple[str, str], list[ProposedStep]] = defaultdict(list)
     for step in steps(outlook):
         todo[step.engine_kind, step.model].append(step)
@@ -104,7 +107,8 @@ def variant_rows(outlook: Outlook) -> list[VariantRow]:
         change = in_force.get(line.model.name)
         answers = change.after if change else ""
         key = line.model.engine_kind, line.model.name
-        row = VariantRow(line, answers, change.who if change else "", answers == line.target, todo[key])
+        who, is_asked = change.who if change else "", answers == line.target
+        row = VariantRow(line, answers, who, is_asked, todo[key], key in worked_on)
         says = line.words and line.model.writes and not line.model.is_made
         if says or row.steps or answers:
             found.append(row)

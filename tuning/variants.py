@@ -21,6 +21,7 @@ from inference.jobs.selectors import variants
 from inference.levels import Form
 from inference.models import AliasChange, DecidedBy, ModelAction, ModelArchive, ProposalKind, Variant
 from inference.proposals.services import Step as ProposedStep
+from inference.proposals.services import in_work
 from inference.pushing import Delivery, Told, log_delivery
 from tuning import selectors
 from tuning.fields import Values
@@ -196,13 +197,16 @@ def steps(outlook: Outlook) -> list[ProposedStep]:
     digests = {(each.model.engine_kind, each.model.name): each.model for each in outlook.lines}
     answered = {each.name for each in aliases.in_force()}
     stands_in = {each.after for each in aliases.in_force()}
+    worked_on = in_work()
     found = []
     for line in sorted(outlook.lines, key=lambda each: (not each.every, -each.model.takes_bytes)):
         model = line.model
         for step in line.steps:
             of = digests.get((model.engine_kind, step.model))
             in_use = model.name in answered or model.name in stands_in
-            if of is None or (in_use and (step.kind == "archive" or not line.every)):
+            if of is None or (of.engine_kind, of.name) in worked_on:
+                continue
+            if in_use and (step.kind == "archive" or not line.every):
                 continue  # a smaller one answers for it already, or it is needed
             found.append(_proposed(of, step.kind, step.what, step.reason, step.expected_bytes, outlook.wish))
         by_itself = line.every and settings.CONFIG.quantization.auto_select

@@ -68,12 +68,21 @@ def propose(step: Step, *, now: datetime) -> Proposal:
 
 def sync(steps: Iterable[Step], *, engines: Collection[str], now: datetime) -> None:
     """Propose these and withdraw the open ones whose reason is gone. `engines`: the kinds that answered; of the others
-    nothing is known."""
-    kept = {propose(step, now=now).pk for step in steps}
+    nothing is known. A model that a job works on waits: what is made of it is there before it is measured."""
+    worked_on = in_work()
+    kept = {propose(step, now=now).pk for step in steps if (step.engine_kind, step.model) not in worked_on}
     gone = Proposal.objects.filter(state=ProposalState.OPEN, engine_kind__in=engines).exclude(pk__in=kept)
     for row in gone:
+        if (row.engine_kind, row.model) in worked_on:
+            continue
         if Proposal.objects.filter(pk=row.pk, state=ProposalState.OPEN).update(state=ProposalState.WITHDRAWN):
             events.tell("proposal", row.pk)
+
+
+def in_work() -> set[tuple[str, str]]:
+    """(engine, model) of the open jobs."""
+    jobs = ModelJob.objects.filter(state__in=(JobState.QUEUED, JobState.RUNNING))
+    return {(job.parameters.get("engine_kind", ""), job.source) for job in jobs}
 
 
 def ask_again(row: Proposal, *, now: datetime) -> Proposal:

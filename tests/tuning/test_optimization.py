@@ -104,6 +104,21 @@ def test_a_proposal_goes_with_its_reason_and_comes_back_with_it(large: StandIn, 
     assert len(open_ones()) == 1  # nothing is known of an engine that is away
 
 
+def test_a_model_that_a_job_works_on_waits(large: StandIn, settings: Any) -> None:
+    """Its variant is there before it is measured."""
+    configure(settings, quantization={"default_level": "int4"})
+    look()
+    job = proposals.start(Proposal.objects.get(), who="mia", user=None, now=NOW)
+    assert job is not None
+    large.tags.append(tag(job.target, GIB, "Q4_K_M"))
+    measured("big:latest", job.target, loss=None)
+    look(1)
+    assert open_ones() == []
+    jobs.cancel_job(job, who="mia", now=NOW)
+    look(2)
+    assert open_ones() == [("measure", "big:latest", job.target)]
+
+
 def test_a_profile_that_wants_models_as_they_are_is_heard(large: StandIn) -> None:
     plain = Profile(name="plain", quantization="none")
     services.save_profile(plain, by=None)

@@ -167,7 +167,8 @@ def test_the_page_says_what_is_asked_of_each_and_makes_what_is_missing(two: Stan
     assert (job.kind, job.source, job.target, job.who) == ("quantize", "n:latest", "n:q4_K_M", "ann")
     assert (job.state, job.parameters["level"]) == (JobState.QUEUED, "q4_K_M")
     again = text(client.post(url, form, follow=True))
-    assert "started or dismissed already" in again
+    assert "not to be done any more" in again
+    assert "a job works on it</a>" in text(client.get(url))
     assert ModelJob.objects.count() == 1
     wrong = text(client.post(url, {**form, "model": "m:latest"}, follow=True))
     assert "not to be done any more" in wrong

@@ -19,7 +19,7 @@ from tests.inference.serving import Server
 from tuning import optimization, services
 from tuning.models import Profile
 
-FEW = Measures(n_prompts=3, n_tokens=6, n_scored=3, n_pairs=2, num_predict=8, num_ctx=256)
+FEW = Measures(n_prompts=2, n_tokens=4, n_scored=0, n_pairs=0, num_ctx=256)
 MODEL, MADE = "aicleaner-sample:latest", "aicleaner-sample:q4_K_M"
 
 
