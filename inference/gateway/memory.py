@@ -133,7 +133,7 @@ class Memory:
         """None: it does not answer, or not with sense."""
         try:
             answer = await ask(self.session, f"{engine.url}/api/ps")
-            return read_loaded(engine.url, engine.kind, answer, full_name, is_here=self._local[engine.url])
+            return read_loaded(engine.url, engine.kind, answer, is_here=self._local[engine.url])
         except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 

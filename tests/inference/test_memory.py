@@ -177,7 +177,7 @@ def test_limits_of_config_hold_without_a_profile(
         assert loaded(engine) == {B}
 
     play(engine, own_valkey, Rules(), story)
-    assert "memory_limit_mb allows 0.0 MiB" in unloads(own_store)[0][2]
+    assert "memory_limit_mb allows 1 B" in unloads(own_store)[0][2]
 
 
 def test_what_is_known_of_gpus_is_the_collectors_word(
