@@ -165,7 +165,7 @@ def test_cold_models_are_proposed_for_the_archive_and_kept(ollama: StandIn, sett
 
 def gateway_tells(valkey_url: str, level: str) -> None:
     """What the gateway writes each second of how the machine's memory stands."""
-    told = {
+    told: dict[str, Any] = {
         "vram": None,
         "in_use": "",
         "memory": {"free_bytes": 1, "total_bytes": 100, "level": level},
