@@ -12,7 +12,7 @@ import uvicorn
 from inference.gateway.access import ALWAYS, NEVER, REMOTE, AccessRules
 from inference.gateway.app import Gateway
 from inference.gateway.cache import Cache
-from inference.gateway.callers import Network, Proxies
+from inference.gateway.callers import Network, Proxies, is_loopback
 from inference.gateway.engines import Engine
 from inference.gateway.eviction import Rules
 from inference.gateway.protocol import BoundedProtocol
@@ -116,10 +116,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    try:
-        local_only = ipaddress.ip_address(arguments.host).is_loopback
-    except ValueError:
-        local_only = arguments.host == "localhost"
+    local_only = is_loopback(arguments.host)
     if not local_only and arguments.require_key == NEVER:
         log.warning("open to everybody who reaches %s: no API key is required", arguments.host)
     gateway = Gateway(

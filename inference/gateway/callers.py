@@ -28,7 +28,8 @@ def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
 
 
 def is_loopback(text: str) -> bool:
-    if text == "127.0.0.1":
+    """Of an address, or a name to listen on."""
+    if text in {"127.0.0.1", "localhost"}:
         return True
     found = address_of(text)
     return found is not None and found.is_loopback
