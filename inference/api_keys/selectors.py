@@ -84,7 +84,7 @@ def near_hits(key: ApiKey) -> int | None:
     if cache is None:
         return None
     begin = key_zones(key.pk)
-    return sum(n for zone, n in cache["near_by_zone"].items() if zone.startswith(begin))
+    return sum(int(n) for zone, n in cache["near_by_zone"].items() if zone.startswith(begin))
 
 
 @dataclass(frozen=True)
