@@ -63,7 +63,7 @@ class LimitsForm(forms.ModelForm):  # type: ignore[type-arg]
             attributes["data-instant"] = self.instance.expires_at.isoformat()
             self.initial["expires"] = f"{self.instance.expires_at.astimezone(UTC):{WALL}}"
         self.fields["expires"].widget = forms.DateTimeInput(attrs=attributes)
-        self._expires_now = self.instance.expires_at
+        self._expires_now: datetime | None = self.instance.expires_at
         self.initial["allowed"] = "\n".join(self.instance.allowed_models)
 
     def clean_expires(self) -> datetime | None:
@@ -75,9 +75,9 @@ class LimitsForm(forms.ModelForm):  # type: ignore[type-arg]
         except ValueError as error:
             raise ValidationError("Give date and time, such as 2027-01-31T18:30.") from error
         found = wall if wall.tzinfo else make_aware(wall, self._zone())
-        unchanged = self._expires_now is not None and abs(found - self._expires_now) < timedelta(minutes=1)
-        if unchanged:
-            return self._expires_now
+        before = self._expires_now
+        if before is not None and abs(found - before) < timedelta(minutes=1):  # sent back as it was shown
+            return before
         if found <= self.now or found.year >= 2200:
             raise ValidationError("Give a time to come, before the year 2200.")
         return found

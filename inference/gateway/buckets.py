@@ -33,11 +33,10 @@ class Bucket:
         return self.level
 
     def resize(self, per_minute: float, now: float) -> None:
-        """Another limit from now on; what was taken of the larger one stays taken, so that a change fills nothing."""
+        """Another limit from now on. A change fills nothing: a larger bucket fills in its time."""
         self._fill(now)
-        more = per_minute - self.per_minute
-        self.level = self.level + more if more > 0 else min(self.level, per_minute)
         self.per_minute = per_minute
+        self.level = min(self.level, per_minute)
 
     def _fill(self, now: float) -> None:
         if now > self._at:
