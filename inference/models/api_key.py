@@ -15,7 +15,7 @@ NAME = RegexValidator(
     r"\A[A-Za-z0-9][A-Za-z0-9 ._@-]*\Z",
     "Use letters, digits, blanks and . _ @ -, beginning with a letter or digit.",
 )
-AT_LEAST_ONE = MinValueValidator(1)
+AT_LEAST_ONE = MinValueValidator(1, "Give 1 or more, or leave it empty for no limit.")
 
 
 # What a person may change later.
@@ -42,7 +42,7 @@ class ApiKey(models.Model):
         decimal_places=2,
         null=True,
         blank=True,
-        validators=[MinValueValidator(Decimal("0.01"))],
+        validators=[MinValueValidator(Decimal("0.01"), "Give 0.01 or more, or leave it empty for no limit.")],
     )
     allowed_models = models.JSONField(default=list, blank=True)  # globs; empty: all
     manages = models.BooleanField(default=False)

@@ -84,7 +84,11 @@ def figures(requests: QuerySet[InferenceRequest], read: int = READ) -> Figures:
         whole=_group("", rows),
         n_hits=sum(row.cache == "hit" for row in rows),
         oldest=rows[-1].at if rows else None,
-        by=tuple(_by(what, field, rows) for what, field in GROUPED_BY.items()),
+        by=tuple(
+            _by(what, field, rows)
+            for what, field in GROUPED_BY.items()
+            if field != "api_key" or any(row.api_key for row in rows)
+        ),
         slowest=sorted(rows, key=lambda row: -row.total_ms)[:SLOWEST],
         error_texts=errors[:ERRORS],
         n_error_texts=len(errors),
