@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ from inference.gateway.records import Records
 from inference.gateway.tokens import token_in
 
 ALWAYS, REMOTE, NEVER = "always", "remote", "never"
+OF_REQUESTS = (
+    b"x-ratelimit-limit-requests",
+    b"x-ratelimit-remaining-requests",
+    b"x-ratelimit-reset-requests",
+)
+OF_TOKENS = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens")
 BYTES_PER_TOKEN = 4  # of a prompt whose tokens nobody tells
 READ_ONLY = frozenset({"GET", "HEAD"})
 ASKS_ABOUT_MODELS = frozenset({"/api/show"})  # a POST that changes nothing
@@ -90,7 +97,8 @@ class Access:
         key = self.keys.find(token)
         if key is self.keys.internal:
             return None
-        wait_s = self.guard.wait_s(meter.client_ip, key.id if key else None, now)
+        line = self.guard.line(meter.client_ip, now)
+        wait_s = 0.0 if key is not None and key.id in line.known else line.wrong.wait_s(1, now)
         if wait_s:
             return Refusal(
                 429, "too many wrong API keys came from this address", "rate_limit_exceeded", wait_s
@@ -98,12 +106,12 @@ class Access:
         if key is None and not self.keys.known:
             return Refusal(503, "the gateway does not know its API keys yet", "keys_unknown", 5.0)
         if key is None:
-            if self.guard.wrong(meter.client_ip, now):
+            if line.guessed_wrong(now):
                 log.warning(
                     "many wrong API keys from %s: others are refused unread for a while", meter.client_ip
                 )
             return Refusal(401, "this API key is not known", "invalid_api_key")
-        self.guard.accepted(meter.client_ip, key.id, now)
+        line.known.add(key.id)
         use = self.keys.uses[key.id]
         meter.key = key
         refusal = _state_of(key, meter) or _way_of(key, scope, meter) or _used_up(key, use, meter)
@@ -115,9 +123,7 @@ class Access:
         used has to be allowed, whatever answers for it."""
         if values is None or any(name != "model" and name.lower() == "model" for name in values):
             return Refusal(400, "the request is no JSON object with one model", "invalid_request")
-        full = full_name(meter.model)
-        names = {meter.model, full, full.removesuffix(":latest")}
-        if not key.models or any(fnmatchcase(name, each) for name in names for each in key.models):
+        if not key.models or _allows(key.models, meter.model):
             return None
         text = f"the API key {key.name!r} may not use model {meter.model!r}"
         return Refusal(403, text, "model_not_allowed")
@@ -155,8 +161,9 @@ class Access:
             return
         if use.tokens is not None and tokens:
             use.tokens.charge(tokens, time.monotonic())
-        use.turn_to(month_of(meter.at))
-        if use.month == month_of(meter.at):
+        month = month_of(meter.at)
+        use.turn_to(month)
+        if use.month == month:
             use.n_tokens += tokens
             cost = record.get("cost")
             use.cost += cost if isinstance(cost, int | float) else 0.0
@@ -234,21 +241,29 @@ def _limits_of(key: Key, use: Use, meter: Meter, now: float) -> Refusal | None:
             refusal = Refusal(429, text, "rate_limit_exceeded", wait_s, is_recorded=True)
     if refusal is None and use.requests is not None:
         use.requests.take(1, now)
-    meter.extra_headers = (*_told("requests", use.requests, now), *_told("tokens", use.tokens, now))
+    meter.extra_headers = _told(OF_REQUESTS, use.requests, now) + _told(OF_TOKENS, use.tokens, now)
     return refusal
 
 
-def _told(what: str, bucket: Bucket | None, now: float) -> tuple[tuple[bytes, bytes], ...]:
-    """As OpenAI's clients read it; `reset`: until all of the limit is there again."""
+def _told(
+    names: tuple[bytes, bytes, bytes], bucket: Bucket | None, now: float
+) -> tuple[tuple[bytes, bytes], ...]:
+    """As OpenAI's clients read it; the last: until all of the limit is there again."""
     if bucket is None:
         return ()
-    left = max(math.floor(bucket.left(now)), 0)
-    values = (
-        (b"limit", f"{bucket.per_minute:.0f}"),
-        (b"remaining", str(left)),
-        (b"reset", f"{bucket.wait_s(bucket.per_minute, now):.1f}s"),
+    left, limit = bucket.left(now), bucket.per_minute
+    return (
+        (names[0], b"%d" % limit),
+        (names[1], b"%d" % max(left, 0)),
+        (names[2], b"%.1fs" % ((limit - left) * 60 / limit)),
     )
-    return tuple((b"x-ratelimit-" + name + b"-" + what.encode(), value.encode()) for name, value in values)
+
+
+@lru_cache(maxsize=4096)
+def _allows(patterns: tuple[str, ...], model: str) -> bool:
+    full = full_name(model)
+    names = (model, full, full.removesuffix(":latest"))
+    return any(fnmatchcase(name, each) for name in names for each in patterns)
 
 
 def _next_month(at: float) -> float:

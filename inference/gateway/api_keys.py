@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -176,5 +177,10 @@ def _sized(bucket: Bucket | None, per_minute: int | None, now: float) -> Bucket 
 
 def month_of(at: float) -> str:
     """The calendar month in UTC."""
-    now = time.gmtime(at)
+    return _month_of_day(int(at // 86_400))
+
+
+@lru_cache(maxsize=64)
+def _month_of_day(day: int) -> str:
+    now = time.gmtime(day * 86_400)
     return f"{now.tm_year:04}-{now.tm_mon:02}"

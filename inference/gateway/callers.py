@@ -72,10 +72,19 @@ class Proxies:
 
 
 @dataclass(slots=True)
-class _Line:
+class Line:
+    """`known`: keys that came from here; `told`: whether the log has it."""
+
     wrong: Bucket
     known: set[int] = field(default_factory=set)
     told: bool = False
+
+    def guessed_wrong(self, now: float) -> bool:
+        """Whether it was one too many, for the first time of late."""
+        self.wrong.take(1, now)
+        over = self.wrong.wait_s(1, now) > 0
+        first, self.told = over and not self.told, over
+        return first
 
 
 class Guard:
@@ -83,31 +92,13 @@ class Guard:
     before: one wrong client behind a proxy does not lock the others out."""
 
     def __init__(self) -> None:
-        self._lines: OrderedDict[str, _Line] = OrderedDict()
+        self._lines: OrderedDict[str, Line] = OrderedDict()
 
-    def wait_s(self, address: str, key_id: int | None, now: float) -> float:
-        """0: may go on."""
-        line = self._lines.get(line_of(address))
-        if line is None or key_id in line.known:
-            return 0.0
-        return line.wrong.wait_s(1, now)
-
-    def accepted(self, address: str, key_id: int, now: float) -> None:
-        self._line(address, now).known.add(key_id)
-
-    def wrong(self, address: str, now: float) -> bool:
-        """Whether it was one too many, for the first time of late."""
-        line = self._line(address, now)
-        line.wrong.take(1, now)
-        over = line.wrong.wait_s(1, now) > 0
-        first, line.told = over and not line.told, over
-        return first
-
-    def _line(self, address: str, now: float) -> _Line:
+    def line(self, address: str, now: float) -> Line:
         name = line_of(address)
         line = self._lines.get(name)
         if line is None:
-            line = self._lines[name] = _Line(Bucket(WRONG_PER_MINUTE, now))
+            line = self._lines[name] = Line(Bucket(WRONG_PER_MINUTE, now))
             if len(self._lines) > MAX_ADDRESSES:
                 self._lines.popitem(last=False)
         else:

@@ -5,7 +5,7 @@ import json
 from playwright.sync_api import Page, expect
 
 from tests.inference.test_transcripts import call
-from tests.product import Product
+from tests.product import Product, wait_for
 
 AWAY = {"X-Forwarded-For": "192.0.2.7"}
 
@@ -33,12 +33,12 @@ def test_a_key_from_its_making_to_its_end(page: Page, product: Product) -> None:
     assert token not in page.content()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     cell = page.locator("table.months tbody td").first
-    for _ in range(20):  # the worker stores records every two seconds
+
+    def is_counted() -> bool:
         page.reload()
-        if cell.inner_text().strip() == "1":
-            break
-        page.wait_for_timeout(500)
-    expect(cell).to_have_text("1")
+        return cell.inner_text().strip() == "1"
+
+    wait_for(is_counted, "the request is counted")
     page.get_by_role("link", name="list").click()
     expect(page.locator("table.requests tbody tr")).to_have_count(1)
     page.go_back()

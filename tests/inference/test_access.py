@@ -264,12 +264,12 @@ def test_guesses_are_bounded_and_lock_nobody_else_out() -> None:
 def test_an_ipv6_line_is_one_caller_and_the_table_is_bounded() -> None:
     guard = Guard()
     for n in range(WRONG_PER_MINUTE):
-        guard.wrong(f"2001:db8::{n:x}", 0.0)
-    assert guard.wait_s("2001:db8::ffff", None, 0.0) > 0
-    assert guard.wait_s("2001:db8:0:1::1", None, 0.0) == 0
-    assert guard.wait_s("2001:db8::ffff", None, 60.0) == 0
+        guard.line(f"2001:db8::{n:x}", 0.0).guessed_wrong(0.0)
+    assert guard.line("2001:db8::ffff", 0.0).wrong.wait_s(1, 0.0) > 0
+    assert guard.line("2001:db8:0:1::1", 0.0).wrong.wait_s(1, 0.0) == 0
+    assert guard.line("2001:db8::ffff", 60.0).wrong.wait_s(1, 60.0) == 0
     for n in range(MAX_ADDRESSES + 5):
-        guard.wrong(f"10.{n >> 16}.{(n >> 8) & 255}.{n & 255}", 0.0)
+        guard.line(f"10.{n >> 16}.{(n >> 8) & 255}.{n & 255}", 0.0)
     assert len(guard._lines) == MAX_ADDRESSES
 
 
