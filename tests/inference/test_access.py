@@ -43,8 +43,8 @@ def ask(
     at: Access, headers: Pairs, ip: str = "10.0.0.9", *, path: str = "/api/chat", method: str = "POST"
 ) -> tuple[Refusal | None, Meter]:
     meter = Meter("r", path, "test", ip, counted=path in {"/api/chat", "/v1/chat/completions"})
-    scope = {"path": path, "method": method, "headers": [HOST, *headers]}
-    return at.enter(scope, dict(scope["headers"]), meter), meter  # type: ignore[call-overload]
+    sent = [HOST, *headers]
+    return at.enter({"path": path, "method": method, "headers": sent}, dict(sent), meter), meter
 
 
 def status(*args: Any, **more: Any) -> int:
