@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.db import DataError, IntegrityError, transaction
@@ -106,11 +107,15 @@ def _uses(records: list[dict[str, Any]]) -> dict[str, api_keys.Use]:
             each["at"],
             bool(each["failed"]),
             _count(each["api_key_tokens"]) or 0,
-            each.get("cost"),
+            _cost(each.get("cost_usd")),
         )
         for each in records
         if "failed" in each and each.get("api_key_id") is not None
     }
+
+
+def _cost(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float | Decimal) and value >= 0 else None
 
 
 def _store(rows: list[InferenceRequest], uses: dict[str, api_keys.Use]) -> int:

@@ -19,7 +19,7 @@ LABELS = {
     "requests_per_minute": "Requests a minute",
     "tokens_per_minute": "Tokens a minute",
     "tokens_per_month": "Tokens a month",
-    "money_per_month": "Money a month",
+    "usd_per_month": "USD a month",
     "manages": "May pull, create, copy and delete models",
     "frame_distance": "Distance of pictures",
 }
@@ -28,7 +28,7 @@ HELP = {
     "requests_per_minute": "As many at once, then evenly. Empty: no limit.",
     "tokens_per_minute": "Of prompts and answers. Empty: no limit.",
     "tokens_per_month": "Of the calendar month in UTC. Empty: no limit.",
-    "money_per_month": "In the currency of your prices; counts requests whose engine has one.",
+    "usd_per_month": "Counts requests to clouds whose price is known. Empty: no limit.",
     "frame_distance": f"0 to {MAX_DISTANCE} of 64 bits: its pictures that look alike share answers. Empty: off.",
 }
 

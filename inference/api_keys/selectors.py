@@ -61,8 +61,8 @@ def _row(key: ApiKey, month: ApiKeyMonth | None, now: datetime) -> Row:
     budgets = []
     if key.tokens_per_month is not None:
         budgets.append(Budget("tokens", month.n_tokens, key.tokens_per_month))
-    if key.money_per_month is not None:
-        budgets.append(Budget("money", month.cost, float(key.money_per_month)))
+    if key.usd_per_month is not None:
+        budgets.append(Budget("USD", month.cost_usd, float(key.usd_per_month)))
     state, badge = "in use", "ok"
     if not key.enabled:
         state, badge = "disabled", ""
@@ -113,7 +113,7 @@ def standing() -> Standing:
 def gateway_state() -> dict[str, Any]:
     """For inference.gateway.api_keys: hashes, limits and what was used this month."""
     month = month_name(timezone.now())
-    used = ApiKeyMonth.objects.filter(month=month).values_list("key_id", "n_tokens", "cost")
+    used = ApiKeyMonth.objects.filter(month=month).values_list("key_id", "n_tokens", "cost_usd")
     return {
         "keys": [_for_gateway(key) for key in ApiKey.objects.order_by("pk")],
         "month": month,
@@ -122,7 +122,7 @@ def gateway_state() -> dict[str, Any]:
 
 
 def _for_gateway(key: ApiKey) -> dict[str, Any]:
-    money = key.money_per_month
+    usd = key.usd_per_month
     return {
         "id": key.pk,
         "name": key.name,
@@ -132,7 +132,7 @@ def _for_gateway(key: ApiKey) -> dict[str, Any]:
         "requests_per_minute": key.requests_per_minute,
         "tokens_per_minute": key.tokens_per_minute,
         "tokens_per_month": key.tokens_per_month,
-        "money_per_month": None if money is None else float(money),
+        "usd_per_month": None if usd is None else float(usd),
         "models": list(key.allowed_models),
         "manages": key.manages,
         "frame_distance": key.frame_distance,

@@ -21,13 +21,13 @@ from inference.pushing import Told, log_delivery, push
 
 @dataclass(frozen=True)
 class Use:
-    """Of one request. `cost` None: its engine has no price."""
+    """Of one request. `cost_usd` None: nobody knows its price."""
 
     key_id: int
     at: datetime
     failed: bool
     n_tokens: int
-    cost: float | None
+    cost_usd: float | None
 
 
 def create_key(key: ApiKey, *, who: str, user: User | None, now: datetime, told: Told = log_delivery) -> str:
@@ -81,12 +81,12 @@ def count_uses(uses: Iterable[Use]) -> None:
         if key_id not in known:
             continue
         row, _ = ApiKeyMonth.objects.get_or_create(key_id=key_id, month=month)
-        costs = [use.cost for use in found if use.cost is not None]
+        costs = [use.cost_usd for use in found if use.cost_usd is not None]
         ApiKeyMonth.objects.filter(pk=row.pk).update(
             n_requests=F("n_requests") + len(found),
             n_errors=F("n_errors") + sum(use.failed for use in found),
             n_tokens=F("n_tokens") + sum(use.n_tokens for use in found),
-            cost=F("cost") + sum(costs),
+            cost_usd=F("cost_usd") + sum(costs),
             n_costed=F("n_costed") + len(costs),
         )
         last = max(use.at for use in found)

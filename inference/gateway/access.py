@@ -165,8 +165,6 @@ class Access:
         use.turn_to(month)
         if use.month == month:
             use.n_tokens += tokens
-            cost = record.get("cost")
-            use.cost += cost if isinstance(cost, int | float) else 0.0
 
 
 def tokens_used(meter: Meter, record: dict[str, Any]) -> int:
@@ -209,13 +207,13 @@ def _way_of(key: Key, scope: Scope, meter: Meter) -> Refusal | None:
 
 
 def _used_up(key: Key, use: Use, meter: Meter) -> Refusal | None:
-    if not meter.counted or (key.tokens_per_month is None and key.money_per_month is None):
+    if not meter.counted or (key.tokens_per_month is None and key.usd_per_month is None):
         return None
     use.turn_to(month_of(meter.at))
     if key.tokens_per_month is not None and use.n_tokens >= key.tokens_per_month:
         what = f"{key.tokens_per_month:,} tokens"
-    elif key.money_per_month is not None and use.cost >= key.money_per_month:
-        what = f"{key.money_per_month:,.2f} in money"
+    elif key.usd_per_month is not None and use.cost_usd >= key.usd_per_month:
+        what = f"{key.usd_per_month:,.2f} USD"
     else:
         return None
     begin = _next_month(meter.at)

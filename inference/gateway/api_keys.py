@@ -36,7 +36,7 @@ class Key:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     tokens_per_month: int | None = None
-    money_per_month: float | None = None
+    usd_per_month: float | None = None
     models: tuple[str, ...] = ()
     manages: bool = False
     frame_distance: int | None = None
@@ -44,18 +44,19 @@ class Key:
 
 @dataclass(slots=True)
 class Use:
-    """Of one key. `month` is that of `n_tokens` and `cost`: of the database, and what came since."""
+    """Of one key. `month` is that of the others: what the database knows, and of tokens what came since. A price is known
+    there only."""
 
     refusals: Bucket
     requests: Bucket | None = None
     tokens: Bucket | None = None
     month: str = ""
     n_tokens: int = 0
-    cost: float = 0.0
+    cost_usd: float = 0.0
 
     def turn_to(self, month: str) -> None:
         if month > self.month:
-            self.month, self.n_tokens, self.cost = month, 0, 0.0
+            self.month, self.n_tokens, self.cost_usd = month, 0, 0.0
 
 
 FIELDS = frozenset(each.name for each in fields(Key))
@@ -86,7 +87,7 @@ class ApiKeys(Pushed):
         return found[1] if found is not None and hmac.compare_digest(found[0], digest) else None
 
     def take(self, state: dict[str, Any]) -> None:
-        """`{"keys": [fields of Key], "month": "2026-11", "used": {"7": [tokens, cost]}}`"""
+        """`{"keys": [fields of Key], "month": "2026-11", "used": {"7": [tokens, USD]}}`"""
         keys = {each["id"]: _key(each) for each in state["keys"]}
         month, used = str(state["month"]), {int(name): each for name, each in state["used"].items()}
         now, uses = time.monotonic(), {}
@@ -97,7 +98,7 @@ class ApiKeys(Pushed):
             n_tokens, cost = used.get(key_id, (0, 0.0))
             use.turn_to(month)
             if use.month == month:  # what was used here is stored there soon: the larger one has seen more
-                use.n_tokens, use.cost = max(use.n_tokens, int(n_tokens)), max(use.cost, float(cost))
+                use.n_tokens, use.cost_usd = max(use.n_tokens, int(n_tokens)), max(use.cost_usd, float(cost))
             uses[key_id] = use
         changed = keys != self.by_id
         self.by_id, self.uses, self.known = keys, uses, True
@@ -145,7 +146,9 @@ class ApiKeys(Pushed):
 
     def _state(self) -> dict[str, Any]:
         newest = max((use.month for use in self.uses.values()), default="")
-        used = {key_id: [use.n_tokens, use.cost] for key_id, use in self.uses.items() if use.month == newest}
+        used = {
+            key_id: [use.n_tokens, use.cost_usd] for key_id, use in self.uses.items() if use.month == newest
+        }
         return {"keys": [asdict(key) for key in self.by_id.values()], "month": newest, "used": used}
 
     def _index(self, keys: dict[int, Key]) -> None:

@@ -20,7 +20,7 @@ AT_LEAST_ONE = MinValueValidator(1, "Give 1 or more, or leave it empty for no li
 
 # What a person may change later.
 LIMITS = (
-    "expires_at", "requests_per_minute", "tokens_per_minute", "tokens_per_month", "money_per_month", "allowed_models",
+    "expires_at", "requests_per_minute", "tokens_per_minute", "tokens_per_month", "usd_per_month", "allowed_models",
     "manages", "frame_distance",
 )  # fmt: skip
 
@@ -37,7 +37,7 @@ class ApiKey(models.Model):
     requests_per_minute = models.PositiveIntegerField(null=True, blank=True, validators=[AT_LEAST_ONE])
     tokens_per_minute = models.PositiveIntegerField(null=True, blank=True, validators=[AT_LEAST_ONE])
     tokens_per_month = models.PositiveBigIntegerField(null=True, blank=True, validators=[AT_LEAST_ONE])
-    money_per_month = models.DecimalField(
+    usd_per_month = models.DecimalField(
         max_digits=12,
         decimal_places=2,
         null=True,
@@ -76,7 +76,7 @@ class ApiKeyMonth(models.Model):
     n_requests = models.PositiveBigIntegerField(default=0)
     n_errors = models.PositiveBigIntegerField(default=0)
     n_tokens = models.PositiveBigIntegerField(default=0)
-    cost = models.FloatField(default=0.0)  # of those requests whose engine has a price
+    cost_usd = models.FloatField(default=0.0)  # of those requests whose price is known
     n_costed = models.PositiveBigIntegerField(default=0)  # those
 
     class Meta:

@@ -209,7 +209,7 @@ def test_a_limit_of_tokens_is_charged_at_the_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "used", "cost"), [({"tokens_per_month": 1000}, 999, 0.0), ({"money_per_month": 2.0}, 5, 1.99)]
+    ("limit", "used", "cost"), [({"tokens_per_month": 1000}, 999, 0.0), ({"usd_per_month": 2.0}, 5, 1.99)]
 )
 def test_a_budget_counts_what_was_stored_and_what_came_since(
     limit: dict[str, Any], used: int, cost: float
@@ -218,14 +218,15 @@ def test_a_budget_counts_what_was_stored_and_what_came_since(
     refusal, meter = ask(at, bearer())
     assert refusal is None
     assert meter.key is not None
-    at.finish(meter.key, meter, {**record(prompt_tokens=1, output_tokens=0), "cost": 0.02})
+    at.finish(meter.key, meter, record(prompt_tokens=1, output_tokens=0))
+    at.keys.take({"keys": [key(**limit)], "month": month_of(time.time()), "used": {"7": [0, 2.01]}})
     refusal, meter = ask(at, bearer())
     assert refusal is not None
     assert (refusal.status, refusal.code) == (429, "insufficient_quota")
     assert "budget" in refusal.text
     assert refusal.wait_s is not None
     assert 0 < refusal.wait_s <= 31 * 86_400
-    state = {"keys": [key(**limit)], "month": month_of(time.time()), "used": {}}
+    state = {"keys": [key(**limit)], "month": month_of(time.time()), "used": {"7": [0, 0.0]}}
     at.keys.take(state)  # the database is behind: what was used here stays used
     assert status(at, bearer()) == 429
     meter.at += 32 * 86_400

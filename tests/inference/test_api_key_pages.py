@@ -98,7 +98,7 @@ def test_a_new_key_is_shown_once(staff: Client) -> None:
         ("requests_per_minute", "0"),
         ("tokens_per_minute", "-5"),
         ("tokens_per_month", "many"),
-        ("money_per_month", "0"),
+        ("usd_per_month", "0"),
         ("frame_distance", "17"),
         ("expires", "2020-01-01T00:00"),
         ("expires", "tomorrow"),

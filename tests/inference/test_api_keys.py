@@ -104,14 +104,14 @@ def test_uses_are_counted_once_by_month_and_outlive_the_records(store: redis.Red
         record(key, "a" * 32),
         record(key, "b" * 32, status=500, error="broken", api_key_tokens=0),
         record(key, "c" * 32, at=NOW - timedelta(days=30)),
-        record(key, "d" * 32, cost=0.25),
+        record(key, "d" * 32, cost_usd=0.25),
         record(other, "e" * 32),
     ]
     hand_in(store, *first)
     hand_in(store, first[0], first[3], record(key, "f" * 32))  # a killed worker reads again
     month = ApiKeyMonth.objects.get(key=key, month="2026-11")
     assert (month.n_requests, month.n_errors, month.n_tokens) == (4, 1, 3 * 43)
-    assert (month.cost, month.n_costed) == (0.25, 1)
+    assert (month.cost_usd, month.n_costed) == (0.25, 1)
     assert ApiKeyMonth.objects.get(key=key, month="2026-10").n_tokens == 43
     key.refresh_from_db()
     assert key.last_used_at == NOW
@@ -152,10 +152,10 @@ def test_a_push_is_confirmed_and_each_change_counts_from_the_next_request_on(gat
 
 
 def test_a_budget_of_money_ends_by_what_the_database_knows(gateway: Server, store: redis.Redis) -> None:
-    key = ApiKey(name="home", money_per_month="2.00")
+    key = ApiKey(name="home", usd_per_month="2.00")
     token = services.create_key(key, who="boss", user=None, now=timezone.now())
     assert ask(gateway, token).status == 200
-    hand_in(store, record(key, "a" * 32, at=timezone.now(), cost=2.5))
+    hand_in(store, record(key, "a" * 32, at=timezone.now(), cost_usd=2.5))
     tasks.keep_gateway_in_step()
     assert ask(gateway, token).status == 429
     assert not selectors.row(key, timezone.now() + timedelta(days=32)).budgets[0].is_used_up

@@ -19,7 +19,7 @@ OPTIONS = {  # of `create`: field of the form and its help
     "requests_per_minute": ("N", "limit"),
     "tokens_per_minute": ("N", "limit"),
     "tokens_per_month": ("N", "budget of the calendar month in UTC"),
-    "money_per_month": ("AMOUNT", "budget, of requests whose engine has a price"),
+    "usd_per_month": ("USD", "budget, of requests to clouds whose price is known"),
     "frame_distance": ("BITS", "its pictures that are so near share answers"),
 }
 
@@ -119,7 +119,7 @@ def facts(row: selectors.Row) -> dict[str, Any]:
         "requests_per_minute": key.requests_per_minute,
         "tokens_per_minute": key.tokens_per_minute,
         "tokens_per_month": key.tokens_per_month,
-        "money_per_month": None if key.money_per_month is None else float(key.money_per_month),
+        "usd_per_month": None if key.usd_per_month is None else float(key.usd_per_month),
         "models": key.allowed_models,
         "manages": key.manages,
         "frame_distance": key.frame_distance,
@@ -128,7 +128,7 @@ def facts(row: selectors.Row) -> dict[str, Any]:
         "requests": month.n_requests,
         "errors": month.n_errors,
         "tokens": month.n_tokens,
-        "cost": month.cost if month.n_costed else None,
+        "cost_usd": month.cost_usd if month.n_costed else None,
     }
 
 
