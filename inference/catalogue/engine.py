@@ -10,7 +10,7 @@ from django.conf import settings
 
 from inference.api_keys.internal import gateway_headers
 from inference.errors import EngineProblemError
-from inference.work.engine import full_name
+from inference.names import full_name
 
 ASK_WITHIN_S = 4.0  # a page waits for it
 ACT_WITHIN_S = 30.0

@@ -23,7 +23,7 @@ from inference.catalogue.listing import shown
 from inference.catalogue.memory import memory_state
 from inference.errors import InferenceError
 from inference.models import ModelPull
-from inference.work.engine import full_name
+from inference.names import full_name
 
 LOG_LINES, LOG_PAGE = 8, 50
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from inference.gateway.models import full_name
 from inference.gateway.pushed import ALIASES, Pushed
+from inference.names import full_name
 
 
 class Aliases(Pushed):

@@ -28,7 +28,7 @@ from inference.gateway.keys import family_of, key_of
 from inference.gateway.loads import Loads, kept_tokens, load_options
 from inference.gateway.memory import Memory
 from inference.gateway.meter import Meter, is_inference
-from inference.gateway.models import CHANGES, Models, full_name
+from inference.gateway.models import CHANGES, Models
 from inference.gateway.orders import CacheOrders
 from inference.gateway.profile import (
     NONE,
@@ -44,6 +44,7 @@ from inference.gateway.profile import (
 from inference.gateway.prompts import prompt_bytes, prompt_text
 from inference.gateway.records import Records
 from inference.gateway.stats import Stats
+from inference.names import full_name
 
 GONE = "client closed the connection"
 log = logging.getLogger("inference.gateway")

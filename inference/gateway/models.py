@@ -10,6 +10,7 @@ import aiohttp
 from inference.gateway.engines import Engines
 from inference.gateway.loads import Loads
 from inference.gateway.profile import Gate
+from inference.names import full_name
 
 TAGS_EVERY_S, LOOK_EVERY_S = 10.0, 1.0
 TIMEOUT_S = 3.0
@@ -80,8 +81,3 @@ class Models:
 async def ask(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
     async with session.get(url, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as answer:
         return dict(await answer.json(content_type=None))
-
-
-def full_name(name: str) -> str:
-    """`llava` is `llava:latest`."""
-    return name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"

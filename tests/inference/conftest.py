@@ -14,7 +14,7 @@ from django.test import Client
 from aicleaner_site.valkey import ValkeyServer
 from inference.catalogue.engine import EngineAddress, EngineApi
 from inference.catalogue.selectors import USE_CACHE
-from inference.gateway.memory import STATE_KEY
+from inference.gateway.kept import STATE_KEY
 from inference.gateway.records import STATS_KEY
 from inference.sample_model.evaluate import FILE as SAMPLE
 from inference.work.engine import EngineClient
