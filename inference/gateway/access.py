@@ -20,9 +20,9 @@ from inference.gateway.buckets import Bucket
 from inference.gateway.callers import FORWARDED, Guard, Proxies, is_loopback
 from inference.gateway.headers import is_local
 from inference.gateway.meter import Meter
-from inference.gateway.models import full_name
 from inference.gateway.records import Records
 from inference.gateway.tokens import token_in
+from inference.names import full_name
 
 ALWAYS, REMOTE, NEVER = "always", "remote", "never"
 OF_REQUESTS = (

@@ -16,7 +16,7 @@ from benchmarks.parameters import Parameters
 from benchmarks.plans import plan_of
 from inference.catalogue import services
 from inference.catalogue.engine import EngineAddress, EngineApi
-from inference.gateway.memory import STATE_KEY
+from inference.gateway.kept import STATE_KEY
 from inference.request_log.memory import model_info
 from tests.inference.gateways import generate, wait_until_told
 from tests.inference.serving import Server
