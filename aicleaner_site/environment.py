@@ -1,5 +1,6 @@
 """Reading environment variables, with one clear sentence when one is wrong."""
 
+import ipaddress
 import os
 import re
 import secrets
@@ -50,6 +51,19 @@ def integer(name: str, default: int, low: int = 1, high: int = 1_000_000) -> int
 
 def port(name: str, default: int) -> int:
     return integer(name, default, 1, 65535)
+
+
+def networks(name: str) -> list[str]:
+    """Addresses and networks, such as 10.0.0.7 or 10.0.0.0/24."""
+    found = words(name, "")
+    for each in found:
+        try:
+            ipaddress.ip_network(each)
+        except ValueError as error:
+            raise ImproperlyConfigured(
+                f"{name}: {error}. Give addresses or networks such as 10.0.0.0/24."
+            ) from error
+    return found
 
 
 def ollama_url() -> str:

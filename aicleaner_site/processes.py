@@ -77,6 +77,10 @@ def gateway_command() -> list[str]:
         *("--max-loaded", str(resources.model_cache_size)),
         *("--unload-after", f"{resources.unload_timeout_minutes * 60:g}"),
         *(("--relieve",) if resources.auto_cleanup else ()),
+        *("--require-key", settings.GATEWAY_REQUIRE_KEY),
+        *("--secret-file", str(settings.DATA_DIR / "secret_key")),
+        *("--keys-file", str(settings.DATA_DIR / "gateway-keys.json")),
+        *(word for each in settings.GATEWAY_TRUSTED_PROXIES for word in ("--trusted-proxy", each)),
     ]
 
 

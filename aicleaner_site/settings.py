@@ -35,6 +35,11 @@ WEB_PORT = env.port("AICLEANER_WEB_PORT", 8000)
 GATEWAY_HOST = os.environ.get("AICLEANER_GATEWAY_HOST", "127.0.0.1")
 GATEWAY_PORT = env.port("AICLEANER_GATEWAY_PORT", 11435)
 GATEWAY_URL = os.environ.get("AICLEANER_GATEWAY_URL", f"http://127.0.0.1:{GATEWAY_PORT}")
+# Of whom the gateway wants an API key: other machines, everybody, nobody.
+GATEWAY_REQUIRE_KEY = env.choice("AICLEANER_GATEWAY_REQUIRE_KEY", "remote", ("remote", "always", "never"))
+GATEWAY_TRUSTED_PROXIES = env.networks(
+    "AICLEANER_GATEWAY_TRUSTED_PROXIES"
+)  # whose X-Forwarded-For it believes
 ENGINE_HOST = "127.0.0.1"
 ENGINE_PORT = env.port("AICLEANER_ENGINE_PORT", 11436)
 # The embedded engine takes the limits from where Ollama takes them.
@@ -203,7 +208,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 60.0,
         "options": {"expires": 60},
     },
-    "keep aliases and zones in step": {
+    "keep aliases, zones and keys in step": {
         "task": "inference.tasks.keep_gateway_in_step",
         "schedule": 5.0,
         "options": {"expires": 5},

@@ -11,6 +11,7 @@ from django.conf import settings
 from benchmarks.addresses import check_address, read_key
 from benchmarks.errors import EngineError, UnknownModelError
 from benchmarks.parameters import Parameters
+from inference.api_keys.internal import gateway_key
 
 TIMEOUT_S = 5.0
 MAX_ANSWER = 8 * 2**20
@@ -49,7 +50,7 @@ def find_engine(name: str, url: str = "", key_variable: str = "") -> Engine:
         base = check_address(url).removesuffix("/v1")
         return Engine(name, "openai", base, read_key(key_variable) if key_variable else "")
     if name == "gateway":
-        return Engine(name, "ollama", settings.GATEWAY_URL)
+        return Engine(name, "ollama", settings.GATEWAY_URL, gateway_key())
     return Engine(name, "ollama", next(each["url"] for each in settings.ENGINES if each["kind"] == name))
 
 

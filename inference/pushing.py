@@ -36,6 +36,12 @@ def log_delivery(delivery: Delivery) -> None:
     log.log(logging.INFO if delivery.ok else logging.WARNING, "%s", delivery.text)
 
 
+def log_failure(delivery: Delivery) -> None:
+    """For a state that changes all the time."""
+    if not delivery.ok:
+        log.warning("%s", delivery.text)
+
+
 def push(way: Way, state_now: State) -> Delivery:
     """Hand the present state to every gateway and wait until each has put it to use. Never raises for its absence."""
     client = redis.from_url(settings.VALKEY_URL, socket_timeout=5, socket_connect_timeout=2)
@@ -83,7 +89,7 @@ def _confirmation(client: "redis.Redis", key: str) -> str:
     return "the gateway does not answer" if found is None else str(found[1].decode())
 
 
-def push_if_stale(way: Way, state_now: State) -> bool:
+def push_if_stale(way: Way, state_now: State, told: Told = log_delivery) -> bool:
     """Hand the state over when Valkey holds another one, as after an absence. Whether it did. Raises RedisError."""
     client = redis.from_url(settings.VALKEY_URL, socket_timeout=5, socket_connect_timeout=2)
     try:
@@ -92,5 +98,5 @@ def push_if_stale(way: Way, state_now: State) -> bool:
         client.close()
     if raw is not None and json.loads(raw) == state_now():
         return False
-    log_delivery(push(way, state_now))
+    told(push(way, state_now))
     return True

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.db import DataError, IntegrityError, transaction
@@ -11,6 +12,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from inference import selectors
+from inference.api_keys import services as api_keys
 from inference.models import InferenceRequest, KeptPrompt
 from inference.truncation import Seen, judge
 
@@ -41,7 +43,7 @@ def store_request_records(client: "Redis") -> int:
             rows = [row for each in found if (row := _row(each)) is not None]
             n_refused += len(found) - len(rows)
             _judge(rows, found)
-            n_refused += _store(rows)
+            n_refused += _store(rows, _uses(found))
             _keep_prompts(found)
             ids = [entry_id for entry_id, _ in batch]
             client.xack(STREAM, GROUP, *ids)
@@ -97,14 +99,38 @@ def _keep_prompts(records: list[dict[str, Any]]) -> None:
         log.warning("%s prompts are refused by the database and not kept", len(prompts))
 
 
-def _store(rows: list[InferenceRequest]) -> int:
+def _uses(records: list[dict[str, Any]]) -> dict[str, api_keys.Use]:
+    """What requests with an API key used, by request."""
+    return {
+        str(each["request_id"]): api_keys.Use(
+            int(each["api_key_id"]),
+            each["at"],
+            bool(each["failed"]),
+            _count(each["api_key_tokens"]) or 0,
+            _cost(each.get("cost_usd")),
+        )
+        for each in records
+        if "failed" in each and each.get("api_key_id") is not None
+    }
+
+
+def _cost(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float | Decimal) and value >= 0 else None
+
+
+def _store(rows: list[InferenceRequest], uses: dict[str, api_keys.Use]) -> int:
     """Store them; one by one where the database refuses a value among them. Returns how many it refused."""
     try:
         with transaction.atomic():
+            mine = [row.request_id for row in rows if row.request_id in uses]
+            if mine:  # what was stored before a worker was killed counts once
+                stored = InferenceRequest.objects.filter(request_id__in=mine)
+                counted = set(stored.values_list("request_id", flat=True))
+                api_keys.count_uses(uses[name] for name in mine if name not in counted)
             InferenceRequest.objects.bulk_create(rows, ignore_conflicts=True)
     except (DataError, IntegrityError, OverflowError, ValueError, TypeError):
         if len(rows) > 1:
-            return sum(_store([row]) for row in rows)
+            return sum(_store([row], uses) for row in rows)
         log.exception("a request record is refused by the database")
         return 1
     return 0
@@ -134,6 +160,7 @@ def _row(values: dict[str, Any]) -> InferenceRequest | None:
             # /v1 does not tell how long it took.
             "reloaded": changed and (load_ms is None or load_ms >= RELOAD_MS),
             "previous_client": values.get("previous_client") or "",
+            "api_key": values.get("api_key") or "",
             "truncated": "",
             "truncated_why": "",
         }

@@ -13,14 +13,15 @@ from kombu.exceptions import OperationalError
 
 from inference import services
 from inference.aliases import selectors as aliases
+from inference.api_keys import selectors as api_keys
 from inference.caching import selectors as caching
 from inference.catalogue import services as catalogue_services
 from inference.catalogue import tasks as catalogue_tasks  # noqa: F401 - Celery finds them here
-from inference.gateway.pushed import ALIASES, ZONES
+from inference.gateway.pushed import ALIASES, API_KEYS, ZONES
 from inference.jobs import execution, selectors
 from inference.jobs import services as job_services
 from inference.models import JobState
-from inference.pushing import push_if_stale
+from inference.pushing import log_failure, push_if_stale
 
 log = logging.getLogger(__name__)
 _shutting_down = threading.Event()
@@ -54,12 +55,14 @@ def delete_old_prompts() -> None:
 
 @shared_task
 def keep_gateway_in_step() -> None:
-    """Every five seconds: a Valkey that was away or lost its state gets the aliases and the cache's zones again."""
+    """Every five seconds: a Valkey that was away or lost its state gets the aliases, the cache's zones and the API
+    keys again; those also as they are used."""
     try:
         push_if_stale(ALIASES, aliases.gateway_state)
         push_if_stale(ZONES, caching.gateway_state)
+        push_if_stale(API_KEYS, api_keys.gateway_state, log_failure)
     except redis.RedisError as error:
-        log.warning("aliases and zones wait for Valkey: %s", error)
+        log.warning("aliases, zones and API keys wait for Valkey: %s", error)
 
 
 @shared_task

@@ -4,6 +4,7 @@ from inference import views
 
 urlpatterns = [
     path("cache/", include("inference.caching.urls")),
+    path("keys/", include("inference.api_keys.urls")),
     path("models/", include("inference.catalogue.urls")),
     path("models/", include("inference.jobs.urls")),
     path("models/", include("inference.archives.urls")),

@@ -11,6 +11,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpRe
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
+from inference.api_keys.internal import gateway_headers
+
 TIMEOUT = aiohttp.ClientTimeout(total=600, sock_connect=5)
 
 
@@ -33,7 +35,7 @@ async def prompt(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
 
 
 async def _lines(body: dict[str, Any]) -> AsyncIterator[bytes]:
-    headers = {"x-aicleaner-client": "console"}
+    headers = {"x-aicleaner-client": "console", **gateway_headers()}
     try:
         async with (
             aiohttp.ClientSession(timeout=TIMEOUT) as session,
@@ -54,7 +56,7 @@ async def prompt_models(request: HttpRequest) -> JsonResponse:
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
-            session.get(f"{settings.GATEWAY_URL}/api/tags") as answer,
+            session.get(f"{settings.GATEWAY_URL}/api/tags", headers=gateway_headers()) as answer,
         ):
             found = (await answer.json(content_type=None)).get("models") or []
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:

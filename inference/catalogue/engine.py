@@ -8,6 +8,7 @@ from typing import Any, Self
 import httpx
 from django.conf import settings
 
+from inference.api_keys.internal import gateway_headers
 from inference.errors import EngineProblemError
 from inference.names import full_name
 
@@ -52,7 +53,7 @@ class EngineApi:
 
     def __enter__(self) -> Self:
         timeout = httpx.Timeout(self.within_s, connect=min(self.within_s, 3.0))
-        headers = {"x-aicleaner-client": "console"}
+        headers = {"x-aicleaner-client": "console", **(gateway_headers() if self.url else {})}
         base = self.url or self.engine.url
         self.http = httpx.Client(base_url=base, timeout=timeout, trust_env=False, headers=headers)
         return self

@@ -3,14 +3,23 @@
 import argparse
 import ipaddress
 import logging
+import os
+import secrets
+from pathlib import Path
 
 import uvicorn
 
+from inference.gateway.access import ALWAYS, NEVER, REMOTE, AccessRules
 from inference.gateway.app import Gateway
 from inference.gateway.cache import Cache
+from inference.gateway.callers import Network, Proxies, is_loopback
 from inference.gateway.engines import Engine
 from inference.gateway.eviction import Rules
 from inference.gateway.protocol import BoundedProtocol
+from inference.gateway.tokens import gateway_secret
+
+SECRET_VARIABLE = "AICLEANER_SECRET_KEY"  # noqa: S105 - its name
+log = logging.getLogger("inference.gateway")
 
 
 def read_engine(text: str) -> Engine:
@@ -19,6 +28,27 @@ def read_engine(text: str) -> Engine:
     if kind not in {"ollama", "embedded"} or not url.startswith(("http://", "https://")):
         raise argparse.ArgumentTypeError(f"{text!r} is not KIND=URL with the kind ollama or embedded")
     return Engine(kind, url.rstrip("/"))
+
+
+def read_network(text: str) -> Network:
+    """`10.0.0.7` or `10.0.0.0/24`"""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no address or network: {error}") from error
+
+
+def read_secret(file: Path | None) -> bytes:
+    """Of the environment or the file. Without either no key can be recognised: all are refused."""
+    text = os.environ.get(SECRET_VARIABLE, "")
+    try:
+        text = text or (file.read_text().strip() if file is not None else "")
+    except OSError as error:
+        log.warning("%s can't be read: %s", file, error.strerror)
+    if not text:
+        log.warning("no secret key (%s or --secret-file): every API key is refused", SECRET_VARIABLE)
+        text = secrets.token_hex(32)
+    return gateway_secret(text)
 
 
 def main() -> None:
@@ -66,12 +96,29 @@ def main() -> None:
     parser.add_argument(
         "--relieve", action="store_true", help="unload idle models while the machine is short of memory"
     )
+    parser.add_argument(
+        "--require-key",
+        choices=(REMOTE, ALWAYS, NEVER),
+        default=REMOTE,
+        help="of whom: other machines, everybody, nobody",
+    )
+    parser.add_argument(
+        "--secret-file", type=Path, metavar="FILE", help=f"where {SECRET_VARIABLE} is not set"
+    )
+    parser.add_argument("--keys-file", type=Path, metavar="FILE", help="keeps hashes of the API keys")
+    parser.add_argument(
+        "--trusted-proxy",
+        type=read_network,
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="whose X-Forwarded-For is believed",
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    try:
-        local_only = ipaddress.ip_address(arguments.host).is_loopback
-    except ValueError:
-        local_only = arguments.host == "localhost"
+    local_only = is_loopback(arguments.host)
+    if not local_only and arguments.require_key == NEVER:
+        log.warning("open to everybody who reaches %s: no API key is required", arguments.host)
     gateway = Gateway(
         engines=arguments.engine,
         valkey_url=arguments.valkey,
@@ -87,6 +134,12 @@ def main() -> None:
         max_queue=arguments.max_queue,
         keep_prompt=arguments.keep_prompts,
         rules=Rules(arguments.max_loaded, arguments.unload_after, arguments.relieve),
+        access=AccessRules(
+            read_secret(arguments.secret_file),
+            arguments.require_key,
+            arguments.keys_file,
+            Proxies(tuple(arguments.trusted_proxy)),
+        ),
     )
     BoundedProtocol.head_s, BoundedProtocol.body_idle_s = arguments.head, arguments.body_idle
     uvicorn.run(

@@ -22,7 +22,7 @@ def own_headers(meter: Meter) -> list[tuple[bytes, bytes]]:
         headers.append((b"x-aicleaner-model", meter.model.encode()))
     if meter.ignored and meter.engine_kind == "ollama":
         headers.append((b"x-aicleaner-profile-ignored", meter.ignored.encode()))
-    return headers
+    return [*headers, *meter.extra_headers] if meter.extra_headers else headers
 
 
 def openai_error(text: str) -> dict[str, Any]:

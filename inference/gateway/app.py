@@ -13,8 +13,10 @@ import redis.asyncio
 from redis.exceptions import RedisError
 from yarl import URL
 
+from inference.gateway.access import Access, AccessRules
 from inference.gateway.aliases import Aliases
 from inference.gateway.answers import openai_error, own_headers, replay, respond, send_error
+from inference.gateway.api_keys import ApiKeys
 from inference.gateway.asgi import Message, Receive, Scope, Send
 from inference.gateway.bodies import ClientGoneError, TooLargeError, Upload, read_body
 from inference.gateway.cache import Cache, Entry, Recording
@@ -65,13 +67,14 @@ class Gateway:
         cache: Cache,
         max_queue: int,
         rules: Rules,
+        access: AccessRules,
         keep_prompt: int = 0,
     ) -> None:
         self._engine_list, self._valkey_url = engines, valkey_url
         self.max_body, self.local_only, self.silent_s = max_body, local_only, silent_s
         self.mark = os.urandom(8).hex()
         self.cache, self.gate, self.loads, self.rules = cache, Gate(max_queue), Loads(), rules
-        self.keep_prompt = keep_prompt
+        self.keep_prompt, self._access_rules = keep_prompt, access
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,13 +112,16 @@ class Gateway:
         self.zones, self.frames = Zones(self._valkey_url), Frames()
         self.orders = CacheOrders(self._valkey_url, self.cache)
         self.models = Models(self.engines, self.session, self.loads, self.gate)
+        self.keys = ApiKeys(self._valkey_url, self._access_rules.secret, self._access_rules.file)
+        self.keys.read_file()
+        self.access = Access(self.keys, self._access_rules, self.records)
         # A stand-in may be younger than what the engine was asked last.
         self.aliases = Aliases(self._valkey_url, on_change=self.models.forget)
         self.memory = Memory(
             self.engines, self.session, self.gate, self.profiles, self.records.client, self.rules
         )
         await self.engines.probe()
-        for pushed in (self.profiles, self.aliases, self.zones):
+        for pushed in (self.profiles, self.aliases, self.zones, self.keys):
             with suppress(RedisError, OSError):  # `run` says so and tries again
                 await pushed.read_key()
         for work in (
@@ -123,6 +129,8 @@ class Gateway:
             self.profiles.run(),
             self.aliases.run(),
             self.zones.run(),
+            self.keys.run(),
+            self.keys.keep(),
             self.orders.run(),
             self.models.run(),
             self.memory.run(),
@@ -136,7 +144,8 @@ class Gateway:
         with suppress(RedisError, OSError):
             await self.records.flush()
         await self.records.client.aclose()
-        for pushed in (self.profiles, self.aliases, self.zones, self.orders):
+        self.keys.save()
+        for pushed in (self.profiles, self.aliases, self.zones, self.keys, self.orders):
             await pushed.client.aclose()
         self.frames.close()
         await self.session.close()
@@ -148,7 +157,8 @@ class Gateway:
         self.cache.drop_old(self.profiles.longest_ttl_s(self.cache.ttl_s), now)
         profile = {"name": active.name, "cache": active.cache, "ttl_s": active.cache_ttl_s}
         cache = {**self.cache.as_json(now), "profile": profile, "zones": self.zones.distances}
-        return {"engine": self.engines.current.as_dict(), "cache": cache}
+        access = {"require": self.access.require, "n_refused": self.access.n_refused}
+        return {"engine": self.engines.current.as_dict(), "cache": cache, "access": access}
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
@@ -165,6 +175,10 @@ class Gateway:
             text = "this gateway is its own engine: OLLAMA_HOST has to name an Ollama server, not the gateway"
             await send_error(send, meter, 508, text)
             return
+        refusal = self.access.enter(scope, found, meter)
+        if refusal is not None:
+            await self.access.refuse(refusal, meter, send)
+            return
         if meter.counted:
             self.stats.n_in_flight += 1
         forward = asyncio.current_task()
@@ -178,6 +192,11 @@ class Gateway:
             else:
                 body = await read_body(receive, length, self.max_body)
                 values = meter.read_request(body)
+                if meter.key is not None and meter.counted:
+                    refusal = self.access.body_refused(meter.key, values, meter)
+                    if refusal is not None:
+                        await self.access.refuse(refusal, meter, send)
+                        return
                 watch = asyncio.create_task(_cancel_when_gone(receive, forward, meter, self.cache))
                 if values is not None:
                     await self._infer(scope, headers, values, body, meter, send)
@@ -214,6 +233,8 @@ class Gateway:
             self.cache.settle(meter.recording, record, time.monotonic())
         if meter.left:
             record["error"] = record["error"] or GONE
+        if meter.key is not None:
+            self.access.finish(meter.key, meter, record)
         self.cache.stats.finished(full_name(meter.model), meter.zone, record, meter.saved_ms)
         self.stats.finished(record, meter.n_chunks, asyncio.get_running_loop().time(), meter.saved_ms)
         self.records.add(record)
@@ -294,7 +315,7 @@ class Gateway:
     ) -> tuple[Entry | None, Frame | None]:
         """A kept answer; else, in a zone with a distance, the pictures to keep the new one by."""
         entry = await self.cache.find(key, profile, time.monotonic())
-        limit = self.zones.distances.get(meter.zone)
+        meter.zone, limit = self.zones.shared_by(meter.zone, meter.key)
         if entry is not None or limit is None:
             return entry, None
         frame = await self.frames.read(*family_of(meter.zone, *where))

@@ -1,7 +1,8 @@
 """Pictures that look alike: a camera's frames differ by noise and light, and a question about them is asked again and again.
 
-Off by default. A zone (the header `x-aicleaner-zone`) that the console gives a distance takes the answer to a picture that
-near, if all else of the request is equal. A picture is compared by its perceptual hash (64 bits of a cosine transform)."""
+Off by default. A zone (the header `x-aicleaner-zone`) or an API key that the console gives a distance takes the answer to
+a picture that near, if all else of the request is equal. A picture is compared by its perceptual hash (64 bits of a cosine
+transform)."""
 
 import asyncio
 import base64
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from inference.gateway.api_keys import Key
 from inference.gateway.pushed import ZONES, Pushed
 
 MAX_DISTANCE = 16  # of 64 bits; pictures of different places are about 32 apart
@@ -20,6 +22,11 @@ FORMATS = ("JPEG", "PNG", "WEBP")  # what cameras send; each other decoder is on
 SIDE = 32  # of the picture that the hash is made of
 FLAT = 3.0  # grey levels of deviation: a dark or covered camera shows nothing that could be compared
 log = logging.getLogger("inference.gateway")
+
+
+def key_zones(key_id: int) -> str:
+    """How the zones of a key begin: by what no header can hold."""
+    return f"key {key_id}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,14 @@ class Zones(Pushed):
         if wrong := [name for name, distance in found.items() if not 0 <= distance <= MAX_DISTANCE]:
             raise ValueError(f"the distance of zone {wrong[0]} is not between 0 and {MAX_DISTANCE}")
         self.distances = found
+
+    def shared_by(self, zone: str, key: Key | None) -> tuple[str, int | None]:
+        """Among whose frames answers are shared, and how far apart those may be; None: not at all. A distance of the zone
+        counts; else that of the key, among its own requests of the same zone."""
+        distance = self.distances.get(zone)
+        if distance is None and key is not None and key.frame_distance is not None:
+            return f"{key_zones(key.id)}{zone}", key.frame_distance
+        return zone, distance
 
 
 class Frames:

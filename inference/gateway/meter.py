@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from inference.gateway.api_keys import Key
 from inference.gateway.cache import Recording
 
 # Path -> (name of the kind of work, API)
@@ -82,6 +83,10 @@ class Meter:
     prompt_bytes: int | None = None
     prompt: str | None = None  # only where the setting says that prompts are kept
     prompt_shortened: bool = False
+    key: Key | None = None  # the API key that came with it
+    hides_credentials: bool = False  # they are for this gateway, not for the engine
+    extra_headers: tuple[tuple[bytes, bytes], ...] = ()  # of the answer: what the key's limits leave
+    n_untold: int = 0  # pieces of a stream whose tokens nobody will count
     tail: bytearray = field(default_factory=bytearray)
     head: bytes = b""  # an unfinished line, while the first content is looked for
 
@@ -125,6 +130,8 @@ class Meter:
         if self.first_content is None:
             self._look_for_content(chunk)
         if not self.tells_tokens:
+            if self.key is not None:
+                self.n_untold += chunk.count(b"data: {")
             return 0
         n_pieces = chunk.count(b"data: {") if self.is_events else chunk.count(b'"done":')
         self.n_chunks += n_pieces

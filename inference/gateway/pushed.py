@@ -36,6 +36,7 @@ class Way:
 
 
 PROFILES, ALIASES, ZONES = Way("profiles"), Way("aliases"), Way("zones")
+API_KEYS = Way("api-keys")
 CACHE_ORDERS = Way("cache-orders")  # its key stays empty: an order is not for whoever starts later
 
 

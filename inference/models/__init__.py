@@ -1,6 +1,7 @@
 """What the inference app stores, one noun per file."""
 
 from inference.models.alias import AliasChange, DecidedBy
+from inference.models.api_key import ApiKey, ApiKeyMonth
 from inference.models.archive import ModelArchive
 from inference.models.event import ActionState, ModelAction, ModelEvent
 from inference.models.job import ENDED, JobKind, JobState, ModelJob
@@ -15,6 +16,8 @@ __all__ = [
     "ENDED",
     "ActionState",
     "AliasChange",
+    "ApiKey",
+    "ApiKeyMonth",
     "CacheZone",
     "DecidedBy",
     "InferenceRequest",

@@ -29,6 +29,9 @@ class InferenceRequest(models.Model):
     model = models.CharField(max_length=200, blank=True)
     alias = models.CharField("asked as", max_length=200, blank=True)  # an alias of the model
     client = models.CharField(max_length=100, blank=True)
+    api_key = models.CharField(
+        "API key", max_length=64, blank=True, default=""
+    )  # its name, even after its end
     client_ip = models.CharField("client address", max_length=45, blank=True)
     stream = models.BooleanField("streamed")
     status = models.PositiveSmallIntegerField("HTTP status")
@@ -68,6 +71,7 @@ class InferenceRequest(models.Model):
             models.Index(fields=("-at", "-id"), name="request_at"),
             models.Index(fields=("client", "-at", "-id"), name="request_client_at"),
             models.Index(fields=("profile", "-at", "-id"), name="request_profile_at"),
+            models.Index(fields=("api_key", "-at", "-id"), name="request_key_at"),
             models.Index(fields=("truncated", "-at", "-id"), name="request_truncated_at"),
             models.Index(fields=("-at", "-id"), name="request_failed_at", condition=Q(failed=True)),
             models.Index(fields=("-at", "-id"), name="request_reloaded_at", condition=Q(reloaded=True)),

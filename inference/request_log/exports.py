@@ -15,7 +15,7 @@ from inference.request_log.listing import Cursor, older_than
 
 MOST_ROWS, SLICE = 100_000, 2000
 COLUMNS = (
-    "request_id", "at", "path", "api", "kind", "model", "client", "client_ip", "stream", "status", "failed", "error",
+    "request_id", "at", "path", "api", "kind", "model", "client", "api_key", "client_ip", "stream", "status", "failed", "error",
     "done_reason", "ttft_ms", "total_ms", "load_ms", "prompt_eval_ms", "eval_ms", "queue_ms", "prompt_tokens", "output_tokens",
     "engine", "engine_kind", "request_bytes", "response_bytes", "cache", "cache_distance", "profile", "prompt_bytes",
     "num_ctx", "load_options", "previous_options", "previous_client", "reloaded", "truncated", "truncated_why",

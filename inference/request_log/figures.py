@@ -1,4 +1,5 @@
-"""How the requests of a filter went: errors, percentiles by model, profile and client, the slowest, errors by text."""
+"""How the requests of a filter went: errors, percentiles and tokens by model, profile, client and API key, the slowest, errors by
+text."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from inference.request_log.statistics import Percentiles, Share, percentiles
 
 READ = 20_000  # newest requests of a filter that are looked at
 GROUPS, SLOWEST, ERRORS = 20, 10, 20  # shown
+GROUPED_BY = {"model": "model", "profile": "profile", "client": "client", "API key": "api_key"}
 
 
 class Row(NamedTuple):
@@ -21,6 +23,7 @@ class Row(NamedTuple):
     model: str
     profile: str | None
     client: str
+    api_key: str
     status: int
     failed: bool
     error: str
@@ -29,15 +32,18 @@ class Row(NamedTuple):
     total_ms: float
     queue_ms: float | None
     eval_ms: float | None
+    prompt_tokens: int | None
     output_tokens: int | None
 
 
 @dataclass(frozen=True)
 class Group:
-    """`name` '': none was given."""
+    """`name` '': none was given. Tokens are those that engines told, without kept answers."""
 
     name: str
     errors: Share
+    prompt_tokens: int
+    output_tokens: int
     metrics: tuple[tuple[str, str, Percentiles], ...]  # label, unit, percentiles
 
 
@@ -56,7 +62,9 @@ class Figures:
     whole: Group
     n_hits: int
     oldest: datetime | None
-    by: tuple[tuple[str, list[Group], int], ...]  # what by, the largest groups, how many more there are
+    by: tuple[
+        tuple[str, str, list[Group], int], ...
+    ]  # what by, its filter, the largest groups, how many more there are
     slowest: list[Row]
     error_texts: list[ErrorText]
     n_error_texts: int
@@ -76,19 +84,28 @@ def figures(requests: QuerySet[InferenceRequest], read: int = READ) -> Figures:
         whole=_group("", rows),
         n_hits=sum(row.cache == "hit" for row in rows),
         oldest=rows[-1].at if rows else None,
-        by=tuple(_by(what, rows) for what in ("model", "profile", "client")),
+        by=tuple(
+            _by(what, field, rows)
+            for what, field in GROUPED_BY.items()
+            if field != "api_key" or any(row.api_key for row in rows)
+        ),
         slowest=sorted(rows, key=lambda row: -row.total_ms)[:SLOWEST],
         error_texts=errors[:ERRORS],
         n_error_texts=len(errors),
     )
 
 
-def _by(what: str, rows: list[Row]) -> tuple[str, list[Group], int]:
+def _by(what: str, field: str, rows: list[Row]) -> tuple[str, str, list[Group], int]:
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        groups[getattr(row, what) or ""].append(row)
+        groups[getattr(row, field) or ""].append(row)
     largest = sorted(groups.items(), key=lambda each: -len(each[1]))
-    return what, [_group(name, found) for name, found in largest[:GROUPS]], max(len(largest) - GROUPS, 0)
+    return (
+        what,
+        field,
+        [_group(name, found) for name, found in largest[:GROUPS]],
+        max(len(largest) - GROUPS, 0),
+    )
 
 
 def _group(name: str, rows: list[Row]) -> Group:
@@ -103,6 +120,8 @@ def _group(name: str, rows: list[Row]) -> Group:
     return Group(
         name,
         Share(sum(row.failed for row in rows), len(rows)),
+        sum(row.prompt_tokens or 0 for row in asked),
+        sum(row.output_tokens or 0 for row in asked),
         (
             ("First token", "ms", percentiles(_known(row.ttft_ms for row in asked))),
             ("Total", "ms", percentiles(whole)),

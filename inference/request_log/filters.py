@@ -21,7 +21,7 @@ RANGES = {
     "all": ("all that are kept", None),
 }
 DEFAULT_RANGE = "24h"
-NONE = "none"  # of a profile: requests without one
+NONE = "none"  # of a profile or an API key: requests without one
 MAX_SLOWER_S = 86_400
 
 
@@ -45,12 +45,21 @@ class RequestFilter(forms.Form):
                 ("", "any result"),
                 ("ok", "without error"),
                 ("failed", "errors only"),
-                *((str(code), f"HTTP {code}") for code in (200, 400, 404, 413, 429, 500, 502, 503, 504)),
+                *(
+                    (str(code), f"HTTP {code}")
+                    for code in (200, 400, 401, 403, 404, 413, 429, 500, 502, 503, 504)
+                ),
             ]
         ),
     )
     client = forms.CharField(
         required=False, max_length=100, widget=forms.TextInput(attrs={"list": "request-clients"})
+    )
+    api_key = forms.CharField(
+        required=False,
+        max_length=64,
+        label="API key",
+        widget=forms.TextInput(attrs={"list": "request-api-keys"}),
     )
     profile = forms.CharField(
         required=False, max_length=100, widget=forms.TextInput(attrs={"list": "request-profiles"})
@@ -168,6 +177,8 @@ class RequestFilter(forms.Form):
         for name in ("model", "client", "api", "kind", "cache"):
             if asked[name]:
                 found = found.filter(**{name: asked[name]})
+        if asked["api_key"]:
+            found = found.filter(api_key="" if asked["api_key"] == NONE else asked["api_key"])
         if asked["profile"]:
             found = found.filter(profile=None if asked["profile"] == NONE else asked["profile"])
         if asked["result"] in {"ok", "failed"}:

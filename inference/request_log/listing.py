@@ -10,10 +10,10 @@ from inference.models import InferenceRequest
 PER_PAGE = 50
 MOST_NEW = 100  # counted; more are said to be more
 LONGEST = timedelta(hours=1)  # a request may be stored so long after it came and is still counted
-KNOWN = 1000  # newest requests whose models, clients and profiles are offered
+KNOWN = 1000  # newest requests whose models, clients, profiles and API keys are offered
 FIELDS = (
     "request_id", "at", "path", "kind", "model", "client", "stream", "status", "error", "failed", "ttft_ms", "total_ms",
-    "eval_ms", "output_tokens", "prompt_tokens", "cache", "profile", "reloaded", "truncated", "done_reason",
+    "eval_ms", "output_tokens", "prompt_tokens", "cache", "profile", "api_key", "reloaded", "truncated", "done_reason",
 )  # fmt: skip
 
 
@@ -99,8 +99,8 @@ def count_stored_since(requests: QuerySet[InferenceRequest], page_made: Cursor) 
 
 def known_names() -> dict[str, list[str]]:
     """What the newest requests name: for the filters to offer."""
-    rows = list(InferenceRequest.objects.values_list("model", "client", "profile")[:KNOWN])
+    rows = list(InferenceRequest.objects.values_list("model", "client", "profile", "api_key")[:KNOWN])
     return {
         name: sorted({str(row[place]) for row in rows if row[place]})
-        for place, name in enumerate(("models", "clients", "profiles"))
+        for place, name in enumerate(("models", "clients", "profiles", "api_keys"))
     }

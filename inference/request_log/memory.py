@@ -5,6 +5,8 @@ from typing import Any
 import aiohttp
 from django.conf import settings
 
+from inference.api_keys.internal import gateway_headers
+
 TIMEOUT = aiohttp.ClientTimeout(total=5)
 F16_BYTES = 2
 
@@ -18,7 +20,9 @@ async def model_info(model: str) -> dict[str, Any]:
     try:
         async with (
             aiohttp.ClientSession(timeout=TIMEOUT) as session,
-            session.post(f"{settings.GATEWAY_URL}/api/show", json={"model": model}) as answer,
+            session.post(
+                f"{settings.GATEWAY_URL}/api/show", json={"model": model}, headers=gateway_headers()
+            ) as answer,
         ):
             found = await answer.json(content_type=None)
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:

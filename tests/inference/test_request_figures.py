@@ -66,7 +66,7 @@ def test_figures_by_model_profile_and_client() -> None:
     found = figures(ALL())
     assert not found.bounded
     assert (found.whole.errors.k, found.whole.errors.n, found.n_hits) == (3, 157, 4)
-    by = {what: {group.name: group for group in groups} for what, groups, _ in found.by}
+    by = {what: {group.name: group for group in groups} for what, _, groups, _ in found.by}
     assert {name: group.errors.n for name, group in by["model"].items()} == {"llama": 124, "qwen": 33}
     assert {name: group.errors.n for name, group in by["profile"].items()} == {"": 37, "fast": 120}
     assert {name: group.errors.n for name, group in by["client"].items()} == {

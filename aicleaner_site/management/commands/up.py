@@ -20,6 +20,7 @@ from django.utils import timezone
 from aicleaner_site import accounts, health, preflight
 from aicleaner_site.processes import all_processes
 from aicleaner_site.supervisor import write_configuration
+from inference.gateway.callers import is_loopback
 
 
 class Command(BaseCommand):
@@ -92,6 +93,7 @@ class Command(BaseCommand):
         lines += [
             f"  Gateway   {gateway}   (Ollama API, and OpenAI API under /v1)",
             f"  Logs      {settings.LOG_DIR}",
+            *open_gateway_warning(),
             "Ctrl-C stops everything.",
             "",
         ]
@@ -101,6 +103,15 @@ class Command(BaseCommand):
     def say(self, text: str) -> None:
         self.stdout.write(f"{timezone.localtime():%H:%M:%S} {text}")
         self.stdout.flush()
+
+
+def open_gateway_warning() -> list[str]:
+    if settings.GATEWAY_REQUIRE_KEY != "never" or is_loopback(settings.GATEWAY_HOST):
+        return []
+    return [
+        f"  WARNING   The gateway on {settings.GATEWAY_HOST} serves everybody who reaches it: without",
+        "            AICLEANER_GATEWAY_REQUIRE_KEY=never it would want an API key of other machines.",
+    ]
 
 
 def make_secret_key() -> None:
