@@ -22,6 +22,7 @@ from inference.gateway.engines import Engine, Engines
 from inference.gateway.eviction import Key, Limits, Loaded, Room, Rules, choose, read_loaded
 from inference.gateway.models import TIMEOUT_S, ask, full_name
 from inference.gateway.profile import NONE, Gate, Profiles
+from inference.gateway.routing import Pressure
 from inference.instants import read_instant
 
 LOOK_EVERY_S = 1.0
@@ -61,26 +62,31 @@ class Memory:
     def __init__(
         self,
         engines: Engines,
-        session: aiohttp.ClientSession,
         gate: Gate,
         profiles: Profiles,
         client: "redis.asyncio.Redis",
         rules: Rules,
     ) -> None:
-        self.engines, self.session, self.gate, self.profiles = engines, session, gate, profiles
+        self.engines, self.gate, self.profiles = engines, gate, profiles
         self.client, self.rules = client, rules
         self.last_used: dict[Key, float] = {}
         self._loaded: dict[Key, Loaded] = {}
         self._leaving: dict[Key, float] = {}  # asked to go: not asked again before this instant
-        self._local = {each.url: is_here(each.url) for each in engines.engines}
+        self.pressure = Pressure()
+        self._here: dict[str, bool] = {}  # by address of the engine
         self._moved: set[Key] = set()  # used since the last look, by whichever way
         self._gone: set[Key] = set()  # whose marks are to be taken away
         self._until: dict[str, float] = {}  # what people keep, as Valkey said last
         self._untold: deque[dict[str, Any]] = deque(maxlen=MAX_NEWS)  # news that wait for Valkey
         self._failed = False
 
-    def used(self, model: str, now: float) -> None:
-        self.last_used[self.engines.current.url, model] = now
+    def used(self, url: str, model: str, now: float) -> None:
+        self.last_used[url, model] = now
+
+    def _is_here(self, url: str) -> bool:
+        if url not in self._here:
+            self._here[url] = is_here(url)
+        return self._here[url]
 
     async def run(self) -> None:
         while True:
@@ -99,7 +105,7 @@ class Memory:
 
     async def look(self, now: float, at: float) -> None:
         """`now` by the monotonic clock, `at` as unix time. Raises RedisError."""
-        asked = [each for each in self.engines.engines if each.up]
+        asked = [each for each in self.engines.local if each.up]
         answers = await asyncio.gather(*(self._ask(each) for each in asked))
         told = {each.url for each, answer in zip(asked, answers, strict=True) if answer is not None}
         loaded = {each.key: each for answer in answers for each in answer or ()}
@@ -108,6 +114,8 @@ class Memory:
         kept = await self._kept(at)
         limits = self._limits()
         memory, vram, gpu_note = self._memory(), *await self._vram(at)
+        levels = [each.level for each in (memory, vram) if each is not None]
+        self.pressure.level = next((level for level in ("high", "some") if level in levels), "none")
         eviction = choose(
             [each for key, each in loaded.items() if self._leaving.get(key, now) <= now],
             self.last_used,
@@ -129,7 +137,7 @@ class Memory:
             "memory": _room(memory),
             "vram": _room(vram),
             "vram_note": gpu_note,
-            "remote": sorted(url for url in told if not self._local[url]),
+            "remote": sorted(url for url in told if not self._is_here(url)),
             "limits": asdict(limits),
             "rules": asdict(self.rules),
         }
@@ -138,8 +146,8 @@ class Memory:
     async def _ask(self, engine: Engine) -> list[Loaded] | None:
         """None: it does not answer, or not with sense."""
         try:
-            answer = await ask(self.session, f"{engine.url}/api/ps")
-            return read_loaded(engine.url, engine.kind, answer, full_name, is_here=self._local[engine.url])
+            answer = await ask(self.engines.session_of(engine), f"{engine.url}/api/ps")
+            return read_loaded(engine.url, engine.name, answer, full_name, is_here=self._is_here(engine.url))
         except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -231,7 +239,11 @@ class Memory:
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         problem = ""
         try:
-            async with self.session.post(f"{model.url}/api/generate", json=body, timeout=timeout) as answer:
+            engine = next((each for each in self.engines.engines if each.url == model.url), None)
+            if engine is None:
+                return "it was taken out of use"
+            session = self.engines.session_of(engine)
+            async with session.post(f"{model.url}/api/generate", json=body, timeout=timeout) as answer:
                 said = await answer.text()
                 if answer.status != 200:
                     problem = f"the engine answered {answer.status}: {said[:200]}"

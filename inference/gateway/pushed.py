@@ -35,7 +35,7 @@ class Way:
         return f"aicleaner:{self.name}:confirmed:"
 
 
-PROFILES, ALIASES, ZONES = Way("profiles"), Way("aliases"), Way("zones")
+PROFILES, ALIASES, ZONES, ENGINES = Way("profiles"), Way("aliases"), Way("zones"), Way("engines")
 CACHE_ORDERS = Way("cache-orders")  # its key stays empty: an order is not for whoever starts later
 
 

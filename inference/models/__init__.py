@@ -2,6 +2,7 @@
 
 from inference.models.alias import AliasChange
 from inference.models.archive import ModelArchive
+from inference.models.engine import CloudMonth, Engine, EngineKind
 from inference.models.event import ActionState, ModelAction, ModelEvent
 from inference.models.job import ENDED, JobKind, JobState, ModelJob
 from inference.models.prompt_set import PromptSet
@@ -15,6 +16,9 @@ __all__ = [
     "ActionState",
     "AliasChange",
     "CacheZone",
+    "CloudMonth",
+    "Engine",
+    "EngineKind",
     "InferenceRequest",
     "JobKind",
     "JobState",

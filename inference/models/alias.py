@@ -4,6 +4,13 @@ from django.conf import settings
 from django.db import models
 
 
+class Pressure(models.TextChoices):
+    """Of memory, or GPU memory, as the gateway reads it; empty: never for that."""
+
+    SOME = "some", "less than 20 % of memory free"
+    HIGH = "high", "less than 10 % of memory free"
+
+
 class AliasChange(models.Model):
     """One decision; the newest of a name is in force. Nothing is ever changed or deleted, so every one can be undone."""
 
@@ -12,6 +19,14 @@ class AliasChange(models.Model):
         max_length=200, blank=True
     )  # what answered; empty: the model of that name itself
     after = models.CharField(max_length=200, blank=True)
+    # Where requests go when the model that answers can't, and when else; a cloud of inference.models.engine by its name.
+    cloud = models.CharField(max_length=40, blank=True)
+    cloud_model = models.CharField(max_length=200, blank=True)
+    on_queue = models.PositiveIntegerField(
+        null=True
+    )  # when more requests than this wait; null: never for that
+    on_pressure = models.CharField(max_length=4, choices=Pressure, blank=True)
+    first_byte_s = models.FloatField(null=True)  # when the answer has not begun by then
     who = models.CharField(max_length=150)  # stays readable when the account goes
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True)
     at = models.DateTimeField()

@@ -43,7 +43,10 @@ class InferenceRequest(models.Model):
     prompt_tokens = models.PositiveIntegerField(null=True)
     output_tokens = models.PositiveIntegerField(null=True)
     engine = models.CharField(max_length=200, blank=True)
-    engine_kind = models.CharField(max_length=12, blank=True)
+    engine_kind = models.CharField("name of the engine", max_length=40, blank=True)
+    route = models.CharField("why this engine", max_length=200, blank=True)  # empty: a local one, as usual
+    # Of a cloud; null: it cost nothing, or nobody knows.
+    cost_usd = models.DecimalField("cost (USD)", max_digits=12, decimal_places=8, null=True)
     request_bytes = models.PositiveBigIntegerField()
     response_bytes = models.PositiveBigIntegerField()
     cache = models.CharField(max_length=8)
