@@ -11,6 +11,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from inference import selectors
+from inference.engines import costs
 from inference.models import InferenceRequest, KeptPrompt
 from inference.truncation import Seen, judge
 
@@ -38,6 +39,7 @@ def store_request_records(client: "Redis") -> int:
         while batch := _read(client, start):
             found = [each for _, fields in batch if (each := _record(fields)) is not None]
             n_refused = len(batch) - len(found)
+            costs.price(found)
             rows = [row for each in found if (row := _row(each)) is not None]
             n_refused += len(found) - len(rows)
             _judge(rows, found)
@@ -101,13 +103,24 @@ def _store(rows: list[InferenceRequest]) -> int:
     """Store them; one by one where the database refuses a value among them. Returns how many it refused."""
     try:
         with transaction.atomic():
+            new = _not_stored_yet([row for row in rows if row.route])
             InferenceRequest.objects.bulk_create(rows, ignore_conflicts=True)
+            costs.count(new)
     except (DataError, IntegrityError, OverflowError, ValueError, TypeError):
         if len(rows) > 1:
             return sum(_store([row]) for row in rows)
         log.exception("a request record is refused by the database")
         return 1
     return 0
+
+
+def _not_stored_yet(rows: list[InferenceRequest]) -> list[InferenceRequest]:
+    """What was read twice costs once."""
+    if not rows:
+        return []
+    ids = [row.request_id for row in rows]
+    known = set(InferenceRequest.objects.filter(request_id__in=ids).values_list("request_id", flat=True))
+    return [row for row in rows if row.request_id not in known]
 
 
 def _read(client: "Redis", start: str) -> list[tuple[Any, Any]]:
@@ -134,6 +147,7 @@ def _row(values: dict[str, Any]) -> InferenceRequest | None:
             # /v1 does not tell how long it took.
             "reloaded": changed and (load_ms is None or load_ms >= RELOAD_MS),
             "previous_client": values.get("previous_client") or "",
+            "route": values.get("route") or "",
             "truncated": "",
             "truncated_why": "",
         }

@@ -16,7 +16,8 @@ from inference.aliases import selectors as aliases
 from inference.caching import selectors as caching
 from inference.catalogue import services as catalogue_services
 from inference.catalogue import tasks as catalogue_tasks  # noqa: F401 - Celery finds them here
-from inference.gateway.pushed import ALIASES, ZONES
+from inference.engines import selectors as engines
+from inference.gateway.pushed import ALIASES, ENGINES, ZONES
 from inference.jobs import execution, selectors
 from inference.jobs import services as job_services
 from inference.models import JobState
@@ -54,12 +55,14 @@ def delete_old_prompts() -> None:
 
 @shared_task
 def keep_gateway_in_step() -> None:
-    """Every five seconds: a Valkey that was away or lost its state gets the aliases and the cache's zones again."""
+    """Every five seconds: a Valkey that was away or lost its state gets engines, aliases and the cache's zones again; what
+    clouds cost meanwhile goes along."""
     try:
+        push_if_stale(ENGINES, engines.gateway_state)
         push_if_stale(ALIASES, aliases.gateway_state)
         push_if_stale(ZONES, caching.gateway_state)
     except redis.RedisError as error:
-        log.warning("aliases and zones wait for Valkey: %s", error)
+        log.warning("engines, aliases and zones wait for Valkey: %s", error)
 
 
 @shared_task

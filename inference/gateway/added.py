@@ -7,11 +7,10 @@ import os
 from typing import Any
 
 from inference.gateway.engines import Engine, Engines
-from inference.gateway.pushed import ENGINES, Pushed
+from inference.gateway.pushed import ENGINE_KEYS, ENGINES, Pushed
 from inference.gateway.sessions import check_number
 from safeguards.addresses import AddressError
 
-KEYS_VARIABLE = "AICLEANER_ENGINE_KEYS"
 log = logging.getLogger("inference.gateway")
 
 
@@ -40,7 +39,7 @@ class AddedEngines(Pushed):
         if not sealed:
             return ""
         if sealed not in self._opened:
-            self._opened = {**self._opened, sealed: open_sealed(sealed, os.environ.get(KEYS_VARIABLE, ""))}
+            self._opened = {**self._opened, sealed: open_sealed(sealed, os.environ.get(ENGINE_KEYS, ""))}
         return self._opened[sealed]
 
 

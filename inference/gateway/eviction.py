@@ -17,7 +17,7 @@ class Loaded:
     """A loaded model as `/api/ps` tells of it; `memory_bytes` is what of it is not on a GPU."""
 
     url: str
-    kind: str
+    engine: str  # its name
     name: str
     digest: str
     memory_bytes: int
@@ -68,7 +68,7 @@ class Eviction:
 
 
 def read_loaded(
-    url: str, kind: str, answer: Mapping[str, Any], full_name: Callable[[str], str], *, is_here: bool
+    url: str, engine: str, answer: Mapping[str, Any], full_name: Callable[[str], str], *, is_here: bool
 ) -> list[Loaded]:
     """From the answer of `/api/ps`. Raises KeyError, TypeError or ValueError when it makes no sense."""
     found = []
@@ -77,7 +77,7 @@ def read_loaded(
         found.append(
             Loaded(
                 url,
-                kind,
+                engine,
                 full_name(str(each["name"])),
                 str(each.get("digest") or ""),
                 max(size - vram, 0),

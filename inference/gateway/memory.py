@@ -184,7 +184,7 @@ class Memory:
             return "its keep-alive was over"
         others = [each for each in come if each.url == model.url]
         n_before = sum(key[0] == model.url for key in before)
-        was_full = model.kind != "embedded" or n_before >= (self.rules.max_loaded or 1)
+        was_full = model.engine != "embedded" or n_before >= (self.rules.max_loaded or 1)
         return f"it left early, as {others[0].name} was loaded" if others and was_full else ""
 
     def _busy(self, loaded: dict[Key, Loaded], now: float) -> set[Key]:
@@ -256,7 +256,7 @@ class Memory:
         self, model: Loaded, now: float, at: float, busy: set[Key], kept: set[Key]
     ) -> dict[str, Any]:
         return {
-            "kind": model.kind,
+            "engine": model.engine,
             "name": model.name,
             "busy": model.key in busy,
             "kept": model.key in kept,
@@ -279,7 +279,7 @@ def _unloaded(model: Loaded, at: float, reason: str, *, who: str, problem: str =
         "what": "unload",
         "at": at,
         "who": who,
-        "kind": model.kind,
+        "engine": model.engine,
         "model": model.name,
         "reason": reason,
         "problem": problem,

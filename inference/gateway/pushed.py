@@ -36,6 +36,8 @@ class Way:
 
 
 PROFILES, ALIASES, ZONES, ENGINES = Way("profiles"), Way("aliases"), Way("zones"), Way("engines")
+# Environment variable with the keys that open sealed secrets of engines (Fernet's, separated by spaces).
+ENGINE_KEYS = "AICLEANER_ENGINE_KEYS"
 CACHE_ORDERS = Way("cache-orders")  # its key stays empty: an order is not for whoever starts later
 
 

@@ -1,5 +1,7 @@
 """Which model answers for a name, and who decided it."""
 
+from typing import Any
+
 from django.conf import settings
 from django.db import models
 
@@ -37,3 +39,12 @@ class AliasChange(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.before or 'itself'} -> {self.after or 'itself'}"
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """When the cloud is asked before the local engine has failed."""
+        return {
+            "on_queue": self.on_queue,
+            "on_pressure": self.on_pressure,
+            "first_byte_s": self.first_byte_s,
+        }
