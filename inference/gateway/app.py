@@ -350,7 +350,10 @@ class Gateway:
                     first_byte.reschedule(None)
                     if fallback is not None and answer.status >= 500:
                         raise await refused(answer)
-                    await self._pass_back(answer, meter, send)
+                    if answer.status == 404 and meter.counted and answer.content_type == "text/plain":
+                        await send_error(send, meter, 404, _too_old(engine, scope["path"], meter))
+                    else:
+                        await self._pass_back(answer, meter, send)
                     return
             except aiohttp.ClientConnectorError as error:
                 problem = error  # nothing was sent: the next engine may have it
@@ -413,6 +416,16 @@ class Gateway:
             await send({"type": "http.response.body", "body": chunk, "more_body": not meter.complete})
             if not meter.complete:
                 chunk = await content.readany()
+
+
+def _too_old(engine: Engine, path: str, meter: Meter) -> str:
+    """A server that knows an endpoint answers in JSON. Notes it in the record."""
+    version = f" {engine.version}" if engine.version else ""
+    instead = (
+        "; /api/embeddings, which takes one text at a time, may be there" if path == "/api/embed" else ""
+    )
+    meter.error = f"{engine.name}{version} has no {path}: it is too old for it{instead}"
+    return meter.error
 
 
 async def _cancel_when_gone(

@@ -90,6 +90,15 @@ class InferenceRequest(models.Model):
         return self.output_tokens / self.eval_ms * 1000
 
     @property
+    def is_of_cloud(self) -> bool:
+        return self.route.startswith(("cloud", "fallback"))
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether it is worth a word which engine answered, and why."""
+        return self.route not in {"", "local"}
+
+    @property
     def is_cut(self) -> bool:
         return self.truncated in {Truncation.POSSIBLE, Truncation.LIKELY}
 
