@@ -1,9 +1,11 @@
 """The engines that people added, as the console pushes them. An API key comes sealed, as it lies in the database, and is opened
 here only: by a key of its purpose, which the gateway has from its environment (aicleaner_site.processes)."""
 
+import asyncio
 import json
 import logging
 import os
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from inference.gateway.engines import Engine, Engines
@@ -15,9 +17,13 @@ log = logging.getLogger("inference.gateway")
 
 
 class AddedEngines(Pushed):
-    def __init__(self, valkey_url: str, engines: Engines) -> None:
+    def __init__(
+        self, valkey_url: str, engines: Engines, ask_now: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        """`ask_now`: how they are, and for their models, when there is a new one."""
         super().__init__(valkey_url, ENGINES)
-        self._engines = engines
+        self._engines, self._ask_now = engines, ask_now
+        self._asking: set[asyncio.Task[None]] = set()
         self._opened: dict[str, str] = {}  # sealed -> key: opening costs more than comparing
 
     def take(self, state: dict[str, Any]) -> str | None:
@@ -32,7 +38,10 @@ class AddedEngines(Pushed):
                 wrong.append(f"{engine.name}: {error}")
                 continue
             found.append(engine)
-        self._engines.set_added(found)
+        if self._engines.set_added(found):
+            task = asyncio.create_task(self._ask_now())
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
         return "; ".join(wrong) or None
 
     def _open(self, sealed: str) -> str:

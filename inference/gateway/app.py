@@ -102,7 +102,7 @@ class Gateway:
         self.zones, self.frames = Zones(self._valkey_url), Frames()
         self.orders = CacheOrders(self._valkey_url, self.cache)
         self.models = Models(self.engines, self.loads, self.gate)
-        self.added = AddedEngines(self._valkey_url, self.engines)
+        self.added = AddedEngines(self._valkey_url, self.engines, self._ask_engines)
         # A stand-in may be younger than what the engine was asked last.
         self.aliases = Aliases(self._valkey_url, on_change=self.models.forget)
         self.memory = Memory(self.engines, self.gate, self.profiles, self.records.client, self.rules)
@@ -113,8 +113,7 @@ class Gateway:
         for pushed in self._pushed:
             with suppress(RedisError, OSError):  # `run` says so and tries again
                 await pushed.read_key()
-        await self.engines.probe()
-        await self.models.look(time.monotonic())
+        await self._ask_engines()
         for work in (
             self.engines.watch(),
             self.orders.run(),
@@ -124,6 +123,10 @@ class Gateway:
             self.records.run(self.stats, self._told),
         ):
             self._tasks.add(asyncio.create_task(work))
+
+    async def _ask_engines(self) -> None:
+        await self.engines.probe()
+        await self.models.look(time.monotonic())
 
     async def stop(self) -> None:
         for task in self._tasks:

@@ -61,7 +61,7 @@ class Clouds:
                 else reason_of(error, self.timeout.sock_read or 0)
             )
             text = f"{cloud.name} failed: {_without(text, cloud.key)}"
-            cloud.failed(text, meter.at)
+            cloud.failed(text, time.time())
             if meter.status == 0:
                 raise CloudFailedError(text, 504 if isinstance(error, TimeoutError) else 502) from error
             meter.error = text
@@ -74,12 +74,35 @@ class Clouds:
         }
         if cloud.key:
             headers["Authorization"] = f"Bearer {cloud.key}"
-        async with self.engines.session_of(cloud).post(
-            URL(cloud.url + asked.path, encoded=True),
-            data=json.dumps(asked.body).encode(),
+        body = json.dumps(asked.body).encode()
+        kept, fresh = self.engines.sessions.both(added=cloud.added)
+        context: dict[str, bool] = {}
+        try:
+            await self._post(kept, cloud, asked.path, body, headers, context, meter, send)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            # The cloud had closed the kept connection already.
+            if meter.status or not context.get("reused") or isinstance(error, aiohttp.ClientConnectorError):
+                raise
+            await self._post(fresh, cloud, asked.path, body, headers, {}, meter, send)
+
+    async def _post(
+        self,
+        session: aiohttp.ClientSession,
+        cloud: Engine,
+        path: str,
+        body: bytes,
+        headers: dict[str, str],
+        context: dict[str, bool],
+        meter: Meter,
+        send: Send,
+    ) -> None:
+        async with session.post(
+            URL(cloud.url + path, encoded=True),
+            data=body,
             headers=headers,
             allow_redirects=False,
             timeout=self.timeout,
+            trace_request_ctx=context,
         ) as answer:
             if answer.status != 200:
                 raise self._refused(cloud, answer.status, await answer.content.read(65536))

@@ -106,8 +106,8 @@ class Engines:
     def named(self, name: str) -> Engine | None:
         return next((each for each in self.engines if each.name == name), None)
 
-    def set_added(self, engines: list[Engine]) -> None:
-        """Those of people, all of them. What is known of one that stays the same is kept."""
+    def set_added(self, engines: list[Engine]) -> bool:
+        """Those of people, all of them. What is known of one that stays the same is kept. Whether there is a new one."""
         before = {each.name: each for each in self.engines if each.added}
         kept = []
         for each in engines:
@@ -119,6 +119,7 @@ class Engines:
             kept.append(each)
         self.engines = [*self.own, *kept]
         self._sort()
+        return any(each not in before.values() for each in kept)
 
     def _sort(self) -> None:
         self.engines.sort(key=lambda each: (each.is_cloud, each.priority, each.name))

@@ -56,7 +56,8 @@ class Fallbacks:
         meter: Meter,
         send: Send,
     ) -> bool:
-        """Whether the alias's cloud was asked before the local engine, and has answered."""
+        """Whether the request is answered: by the alias's cloud, which was asked before the local engine; or by its error, where
+        no local engine has the model."""
         n_waiting = self.stats.n_in_flight - self.stats.n_answering - 1
         why = self.routing.why_cloud(fallback, model, engine, n_waiting)
         meter.route = "local"
@@ -72,9 +73,12 @@ class Fallbacks:
             await self.clouds.answer(cloud, fallback.model, values, meter, send)
         except CloudFailedError as error:
             log.warning("%s for %s: %s", why, meter.path, error)
-            # The local engine may still do it; what it says counts.
+            if engine is None:
+                meter.error = f"no engine that answers has {name}; and {error}"
+                await send_error(send, meter, error.status, meter.error)
+                return True
             meter.alias, meter.model, meter.ignored = alias, name, ignored
-            meter.route = f"local: {cloud.name} failed"
+            meter.route, meter.cloud_failed = f"local: {cloud.name} failed", str(error)
             return False
         return True
 
@@ -88,8 +92,10 @@ class Fallbacks:
     ) -> None:
         """The local engine has failed before it said anything: the alias's cloud answers, if it may."""
         cloud, problem = (None, "") if fallback is None else self.routing.cloud_of(fallback)
-        text, status, asked_before = str(failed), failed.status, meter.route.startswith("local: ")
-        if cloud is not None and fallback is not None and not asked_before:
+        text, status = str(failed), failed.status
+        if meter.cloud_failed:
+            text += f"; and {meter.cloud_failed}"
+        elif cloud is not None and fallback is not None:
             meter.alias, meter.route = meter.alias or meter.model, failed.route
             try:
                 await self.clouds.answer(cloud, fallback.model, values, meter, send)

@@ -80,6 +80,17 @@ def records(store: redis.Redis, n: int) -> list[dict[str, Any]]:
     return [json.loads(fields[b"r"]) for _, fields in wait_for(found, "the records are there")[:n]]
 
 
+def record_of(store: redis.Redis, answer: Answer) -> dict[str, Any]:
+    def found() -> dict[str, Any] | None:
+        entries: Any = store.xrange(STREAM)
+        every = (json.loads(fields[b"r"]) for _, fields in entries)
+        return next(
+            (each for each in every if each["request_id"] == answer.headers["x-aicleaner-request-id"]), None
+        )
+
+    return wait_for(found, "the record is there")
+
+
 def wait_until_listed(server: Server) -> None:
     """Until the gateway knows the engine's models: it asks by itself, and keeps no answer before."""
     options = {"temperature": 0, "num_predict": 1}
