@@ -51,12 +51,14 @@ def _tell(told: Told) -> None:
     transaction.on_commit(lambda: log_delivery(push(ALIASES, aliases.gateway_state)))
 
 
-def ask_engine(kind: str, url: str, key: str = "", *, added: bool = True) -> Probe:
+def ask_engine(
+    kind: str, url: str, key: str = "", *, added: bool = True, within_s: float = TEST_WITHIN_S
+) -> Probe:
     """Ask it now, as the gateway does. Never raises for what an engine does. `added`: whether a person gave the address."""
-    return asyncio.run(_ask(kind, url, key, added=added))
+    return asyncio.run(_ask(kind, url, key, added=added, within_s=within_s))
 
 
-async def _ask(kind: str, url: str, key: str, *, added: bool) -> Probe:
+async def _ask(kind: str, url: str, key: str, *, added: bool, within_s: float) -> Probe:
     try:
         if added:
             check_number(url)
@@ -64,13 +66,13 @@ async def _ask(kind: str, url: str, key: str, *, added: bool) -> Probe:
         return Probe(str(error))
     connector = aiohttp.TCPConnector(resolver=GuardedResolver() if added else None, force_close=True)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        found = await probe(session, kind, url, key, timeout_s=TEST_WITHIN_S)
+        found = await probe(session, kind, url, key, timeout_s=within_s)
         if found.problem or kind == EngineKind.OPENAI:
             return found
         try:
-            models = await list_models(session, url, TEST_WITHIN_S)
+            models = await list_models(session, url, within_s)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Probe(
-                f"It tells version {found.version}, but not its models: {reason_of(error, TEST_WITHIN_S)}"
+                f"It tells version {found.version}, but not its models: {reason_of(error, within_s)}"
             )
     return Probe(version=found.version, latency_ms=found.latency_ms, models=models)

@@ -361,10 +361,7 @@ class Gateway:
             except aiohttp.ClientConnectorError as error:
                 problem = error  # nothing was sent: the next engine may have it
                 await self.engines.probe(newer_than=meter.started)
-                other = self.models.engine_of(full_name(meter.model)) if meter.model else None
-                if other is None or other.is_cloud:
-                    other = self.engines.current
-                again, engine = other is not engine or engine.up, other
+                engine, again = self._next(engine, meter, has_fallback=fallback is not None)
             except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
                 if isinstance(body, Upload) and body.problem is not None:
                     raise body.problem from error
@@ -393,6 +390,15 @@ class Gateway:
             await send_error(send, meter, status, meter.error)
         else:
             await broken_off(meter, send)
+
+    def _next(self, failed: Engine, meter: Meter, *, has_fallback: bool) -> tuple[Engine, bool]:
+        """The engine to ask after one that could not be connected to, and whether there is sense in it: it is another that has
+        the model, or, where nobody else would help out, any; or the same one, which is back."""
+        other = self.models.engine_of(full_name(meter.model)) if meter.model else None
+        if other is not None and not other.is_cloud:
+            return other, other is not failed or failed.up
+        other = failed if has_fallback else self.engines.current
+        return other, other is not failed or failed.up
 
     async def _pass_back(self, answer: aiohttp.ClientResponse, meter: Meter, send: Send) -> None:
         meter.status, meter.content_type = answer.status, answer.headers.get("Content-Type", "")

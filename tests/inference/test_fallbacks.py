@@ -350,3 +350,18 @@ def test_a_cloud_that_fails_amid_pressure_leaves_the_request_to_the_local_engine
         assert facts(waiting.result()) == (200, "shed", "local")
         assert facts(second.result()) == (200, "shed", "local: sky failed")
     assert "x-aicleaner-model" not in second.result().headers
+
+
+def test_another_engine_that_lacks_the_model_is_not_asked_before_the_cloud(
+    gateway: Server, store: redis.Redis, cloud: CloudServer, shed: OldOllama
+) -> None:
+    with old_ollama("mop") as attic:
+        local = {"kind": "ollama", "name": "shed", "url": shed.url, "priority": 50}
+        other = {"kind": "ollama", "name": "attic", "url": attic.url, "priority": 60}
+        assert gateways.hand_over_engines(store, local, other, fields(cloud)) == "ok"
+        assert gateways.hand_over_fallback(store, "broom", "sky", "gpt-4o-mini") == "ok"
+        for name in ("shed", "attic"):
+            gateways.wait_until_up(store, name)
+        wait_for(lambda: facts(chat(gateway))[1] == "shed", "the local one is used")
+        shed.die()
+        assert facts(chat(gateway)) == (200, "sky", "fallback: engine down")
