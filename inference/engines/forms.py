@@ -65,7 +65,7 @@ class EngineForm(forms.ModelForm):  # type: ignore[type-arg]
             "budget_usd": forms.NumberInput(attrs={"step": "0.01", "min": "0"}),
         }
         help_texts: ClassVar = {
-            "url": "An Ollama's as in http://192.168.1.20:11434; a cloud's to before /chat/completions, as in https://api.openai.com/v1",
+            "url": "An Ollama's as in http://192.168.1.20:11434; of a cloud what stands before /chat/completions, as in https://api.openai.com/v1",
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
