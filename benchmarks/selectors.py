@@ -9,7 +9,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import QuerySet
 
 from benchmarks.models import Measurement, Run, State
-from inference.work.engine import full_name
+from inference.names import full_name
 
 
 def find_runs(*, state: str = "", kind: str = "", model: str = "") -> QuerySet[Run]:

@@ -11,8 +11,8 @@ from inference.aliases import selectors
 from inference.errors import NotAllowedError
 from inference.gateway.pushed import ALIASES
 from inference.models import AliasChange
+from inference.names import full_name
 from inference.pushing import Told, log_delivery, push
-from inference.work.engine import full_name
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import httpx
 
 from inference.engines.selectors import EngineAddress
 from inference.errors import EngineProblemError
-from inference.work.engine import full_name
+from inference.names import full_name
 
 ASK_WITHIN_S = 4.0  # a page waits for it
 ACT_WITHIN_S = 30.0

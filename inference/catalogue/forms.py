@@ -7,7 +7,7 @@ from django import forms
 from inference.catalogue.services import FOR_EVER
 from inference.engines.selectors import addresses
 from inference.jobs.parameters import NAME
-from inference.work.engine import full_name
+from inference.names import full_name
 
 KEEP = {
     "5m": (300.0, "5 minutes"),

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 from django.conf import settings
 
-from inference.gateway.memory import KEPT_KEY, STATE_KEY, kept_field
+from inference.gateway.kept import KEPT_KEY, STATE_KEY, kept_field
 
 
 @dataclass(frozen=True)

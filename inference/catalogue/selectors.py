@@ -16,7 +16,7 @@ from inference.errors import EngineProblemError
 from inference.instants import is_for_ever, read_instant
 from inference.models import InferenceRequest, ModelEvent, ModelPull
 from inference.models.job import JobState
-from inference.work.engine import full_name
+from inference.names import full_name
 
 USE_DAYS, MOST_CLIENTS = 7, 10
 USE_CACHE, USE_FRESH_S = "inference.use-of-models", 15  # every request of a week is read for it

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from inference.catalogue.memory import memory_state
 from inference.models import JobState, ModelJob, ModelPull
-from inference.work.engine import full_name
+from inference.names import full_name
 
 OPEN = (JobState.QUEUED, JobState.RUNNING)
 # Upper apps add theirs: (name of the engine, full name of the model) -> a sentence, or "" when they don't use it.

@@ -24,7 +24,7 @@ from inference.catalogue.memory import memory_state
 from inference.engines.selectors import EngineAddress, address
 from inference.errors import InferenceError
 from inference.models import ModelPull
-from inference.work.engine import full_name
+from inference.names import full_name
 
 LOG_LINES, LOG_PAGE = 8, 50
 

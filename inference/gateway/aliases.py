@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from inference.gateway.models import full_name
 from inference.gateway.pushed import ALIASES, Pushed
+from inference.names import full_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from inference.gateway.keys import family_of, key_of
 from inference.gateway.loads import Loads, kept_tokens, load_options
 from inference.gateway.memory import Memory
 from inference.gateway.meter import Meter, is_inference
-from inference.gateway.models import CHANGES, Models, full_name
+from inference.gateway.models import CHANGES, Models
 from inference.gateway.orders import CacheOrders
 from inference.gateway.profile import (
     NONE,
@@ -48,6 +48,7 @@ from inference.gateway.routing import ENGINE_DOWN, Routing
 from inference.gateway.sessions import Sessions
 from inference.gateway.stats import Stats
 from inference.gateway.union import Union
+from inference.names import full_name
 
 GONE = "client closed the connection"
 log = logging.getLogger("inference.gateway")

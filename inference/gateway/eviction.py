@@ -2,9 +2,12 @@
 
 One rule at a time, one model at a time, the least recently used first, never one that is busy. docs/models.md has the table."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from inference.names import full_name
+from inference.sizes import size
 
 Level = Literal["none", "some", "high"]
 SOME_FREE, HIGH_FREE = 0.2, 0.1  # share of a memory that is free; below it the pressure is some, or high
@@ -67,20 +70,18 @@ class Eviction:
     reason: str
 
 
-def read_loaded(
-    url: str, engine: str, answer: Mapping[str, Any], full_name: Callable[[str], str], *, is_here: bool
-) -> list[Loaded]:
+def read_loaded(url: str, engine: str, answer: Mapping[str, Any], *, is_here: bool) -> list[Loaded]:
     """From the answer of `/api/ps`. Raises KeyError, TypeError or ValueError when it makes no sense."""
     found = []
     for each in answer.get("models") or []:
-        size, vram = int(each.get("size") or 0), int(each.get("size_vram") or 0)
+        whole, vram = int(each.get("size") or 0), int(each.get("size_vram") or 0)
         found.append(
             Loaded(
                 url,
                 engine,
                 full_name(str(each["name"])),
                 str(each.get("digest") or ""),
-                max(size - vram, 0),
+                max(whole - vram, 0),
                 vram,
                 str(each.get("expires_at") or ""),
                 is_here,
@@ -131,9 +132,7 @@ def choose(
                 and last_used.get(goes.key, now) < now
             ):
                 of = f"profile {limits.profile}" if limits.profile else CONFIG_KEYS[what]
-                words = (
-                    f"the loaded models took {amount(taken)} of {WORDS[what]}, {of} allows {amount(limit)}"
-                )
+                words = f"the loaded models took {size(taken)} of {WORDS[what]}, {of} allows {size(limit)}"
                 return Eviction(goes, words)
     return _relieve(idle, last_used, now, kept=kept, memory=memory, vram=vram) if rules.relieves else None
 
@@ -154,7 +153,7 @@ def _relieve(
             idle_s = now - last_used.get(each.key, now)
             spared = room.level == "some" and each.key in kept
             if each.is_here and _bytes(each, what) and not spared and idle_s >= PATIENCE_S[room.level]:
-                free = f"{room.free_bytes / room.total_bytes:.0%} of {amount(room.total_bytes)} free"
+                free = f"{room.free_bytes / room.total_bytes:.0%} of {size(room.total_bytes)} free"
                 reason = f"pressure on {WORDS[what]} was {room.level} ({free}), idle for {minutes(idle_s)}"
                 return Eviction(each, reason)
     return None
@@ -167,10 +166,6 @@ PATIENCE_S: dict[str, float] = {"some": SOME_IDLE_S, "high": HIGH_IDLE_S}
 
 def _bytes(model: Loaded, what: str) -> int:
     return model.memory_bytes if what == "memory" else model.vram_bytes
-
-
-def amount(n_bytes: float) -> str:
-    return f"{n_bytes / 2**30:.2f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.1f} MiB"
 
 
 def minutes(seconds: float) -> str:

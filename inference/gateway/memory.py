@@ -20,16 +20,14 @@ from redis.exceptions import RedisError
 
 from inference.gateway.engines import Engine, Engines
 from inference.gateway.eviction import Key, Limits, Loaded, Room, Rules, choose, read_loaded
-from inference.gateway.models import TIMEOUT_S, ask, full_name
+from inference.gateway.kept import KEPT_KEY, STATE_KEY, kept_field
+from inference.gateway.models import TIMEOUT_S, ask
 from inference.gateway.profile import NONE, Gate, Profiles
 from inference.gateway.routing import Pressure
 from inference.instants import read_instant
+from inference.names import full_name
 
 LOOK_EVERY_S = 1.0
-STATE_KEY = "aicleaner:gateway:memory"  # how things stand, for the pages
-KEPT_KEY = (
-    "aicleaner:models:kept"  # hash: `kept_field` -> until when a person keeps it (unix time in s, or inf)
-)
 NEWS_STREAM = "aicleaner:gateway:models"  # what came and went, for the event log
 MAX_NEWS = 1000
 SAMPLE_KEY = "aicleaner:live:last"  # the collector's newest sample: what it reads of GPUs
@@ -37,10 +35,6 @@ FRESH_S = 10.0
 GONE_WITHIN_S, TRY_AGAIN_S = 15.0, 60.0
 JUST_OVER_S = 2.0  # so near its end a model's time counts as over: looks are a second apart
 log = logging.getLogger("inference.gateway")
-
-
-def kept_field(url: str, name: str) -> str:
-    return f"{url} {name}"
 
 
 def is_here(url: str) -> bool:
@@ -147,7 +141,7 @@ class Memory:
         """None: it does not answer, or not with sense."""
         try:
             answer = await ask(self.engines.session_of(engine), f"{engine.url}/api/ps")
-            return read_loaded(engine.url, engine.name, answer, full_name, is_here=self._is_here(engine.url))
+            return read_loaded(engine.url, engine.name, answer, is_here=self._is_here(engine.url))
         except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 

@@ -10,6 +10,7 @@ import aiohttp
 from inference.gateway.engines import Engine, Engines, is_due
 from inference.gateway.loads import Loads
 from inference.gateway.profile import Gate
+from inference.names import full_name
 
 TAGS_EVERY_S, LOOK_EVERY_S = 10.0, 1.0
 TIMEOUT_S = 3.0
@@ -152,8 +153,3 @@ async def ask(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
         if answer.status == 404:
             return {}
         return dict(await answer.json(content_type=None))
-
-
-def full_name(name: str) -> str:
-    """`llava` is `llava:latest`."""
-    return name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"

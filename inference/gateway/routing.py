@@ -7,7 +7,8 @@ from typing import Any
 
 from inference.gateway.aliases import Fallback
 from inference.gateway.engines import Engine, Engines
-from inference.gateway.models import Models, full_name
+from inference.gateway.models import Models
+from inference.names import full_name
 
 LEVELS = {"": 9, "none": 0, "some": 1, "high": 2}
 # Not inference, and about one model: where the request names it.

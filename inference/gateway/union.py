@@ -11,7 +11,8 @@ from typing import Any
 import aiohttp
 
 from inference.gateway.engines import Engine, Engines
-from inference.gateway.models import Models, full_name
+from inference.gateway.models import Models
+from inference.names import full_name
 
 PATHS = frozenset({"/api/tags", "/api/ps", "/v1/models"})
 TIMEOUT = aiohttp.ClientTimeout(total=5)

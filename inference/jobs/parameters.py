@@ -14,10 +14,11 @@ from inference.engines.selectors import EngineAddress, address, addresses
 from inference.errors import JobInputError
 from inference.gguf_tools.mixes import FILE_TYPES, SOURCES
 from inference.models import JobKind
+from inference.names import full_name
 from inference.prompt_sets.selectors import find_prompts
 from inference.work.archive import only_file
 from inference.work.budget import read_budget
-from inference.work.engine import EngineClient, Tag, full_name
+from inference.work.engine import EngineClient, Tag
 from inference.work.messages import WorkError
 from inference.work.plan import DYNAMIC, Maker, Measures
 

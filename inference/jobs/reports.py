@@ -9,6 +9,7 @@ from inference.jobs.parameters import JobParameters, engines
 from inference.jobs.pruning import as_lines, pruning_of
 from inference.models import JobKind, ModelArchive, ModelJob, Variant
 from inference.models.prompt_set import SHIPPED
+from inference.sizes import size
 from inference.work.plan import DYNAMIC
 
 UNKNOWN = "–"
@@ -37,17 +38,6 @@ def answering_engine() -> str:
 
 def amount(value: float, unit: str) -> str:
     return size(value) if unit == "bytes" else f"{value:,.0f} {unit}"
-
-
-def size(n_bytes: float) -> str:
-    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if n_bytes >= factor:
-            return (
-                f"{n_bytes / factor:,.2f} {unit}"
-                if n_bytes < 100 * factor
-                else f"{n_bytes / factor:,.0f} {unit}"
-            )
-    return f"{n_bytes:.0f} B"
 
 
 def rows(variant: Variant) -> list[Row]:

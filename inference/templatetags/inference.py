@@ -1,8 +1,10 @@
-"""Figures of requests in words."""
+"""Figures in words; unknown is –, never 0."""
 
 from decimal import Decimal
 
 from django import template
+
+from inference import sizes
 
 register = template.Library()
 UNKNOWN = "–"
@@ -30,13 +32,7 @@ def number(value: float | None) -> str:
 
 @register.filter
 def size(value: float | None) -> str:
-    if value is None:
-        return UNKNOWN
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.3g} {unit}"
-        value /= 1024
-    return f"{value:.3g} GiB" if value < 100 else f"{value:,.0f} GiB"
+    return UNKNOWN if value is None else sizes.size(value)
 
 
 @register.filter
@@ -56,3 +52,20 @@ def usd(value: Decimal | float | None) -> str:
     if 0 < amount < Decimal("0.01"):
         return f"${amount:.2g}" if amount >= Decimal("0.0001") else f"${amount:.8f}".rstrip("0")
     return f"${amount:,.2f}"
+
+
+@register.filter
+def exact_percent(value: float | None) -> str:
+    """With a digit, where one in a thousand counts."""
+    return UNKNOWN if value is None else f"{value * 100:.1f} %"
+
+
+@register.filter
+def percent_of(part: float | None, whole: float | None) -> str:
+    """For the width of a bar, 0 to 100."""
+    return f"{min(100 * (part or 0) / whole, 100):.1f}" if whole else "0"
+
+
+@register.filter
+def short_digest(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:12] or UNKNOWN

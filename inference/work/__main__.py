@@ -3,8 +3,9 @@
 import signal
 import sys
 
+from inference.names import full_name
 from inference.work.archive import archive_model, restore_model
-from inference.work.engine import EngineClient, full_name
+from inference.work.engine import EngineClient
 from inference.work.make import make_variant
 from inference.work.make_pruned import make_pruned
 from inference.work.messages import WorkError, say

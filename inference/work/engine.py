@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 
+from inference.names import full_name
 from inference.quality.divergence import Top
 from inference.work.messages import WorkError
 
@@ -169,11 +170,6 @@ class EngineClient:
             answer = self.http.request(method, path, json=body)
             answer.raise_for_status()
             return dict(answer.json()) if answer.content else {}
-
-
-def full_name(name: str) -> str:
-    """`llava` is `llava:latest`."""
-    return name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
 
 
 def _bytes(token: dict[str, Any]) -> bytes:

@@ -83,7 +83,7 @@ def _layout(alert: Alert, known: Floats, start: int, end: int) -> dict[str, Any]
         "shapes": shapes,
         "annotations": notes,
         "xaxis": {"type": "date", "range": [start * 1000, end * 1000]},
-        "yaxis": {"range": [low - room, high + room], "ticksuffix": f" {unit}" if unit else ""},
+        "yaxis": {"range": [low - room, high + room], **_ticks(unit)},
     }
 
 
@@ -109,7 +109,7 @@ def preview_chart(found: Preview, rule: Rule, spec: RuleSpec) -> dict[str, Any]:
         if terms.critical_at is not None:
             shapes.append(across(terms.critical_at, "--crit", "dot"))
     unit = rule.unit if compares else unit_of(rule.metric)
-    yaxis: dict[str, Any] = {"ticksuffix": f" {unit}" if unit else "", "rangemode": "normal"}
+    yaxis: dict[str, Any] = {**_ticks(unit), "rangemode": "normal"}
     if spec.kind is Kind.FORECAST:  # "not within a year" would press the rest to the ground
         yaxis["range"] = [0, 3 * max(terms.clear_at, terms.fire_at)]
     layout: dict[str, Any] = {
@@ -122,9 +122,16 @@ def preview_chart(found: Preview, rule: Rule, spec: RuleSpec) -> dict[str, Any]:
     if not alone:
         yaxis["domain"] = [0.5, 1]
         own = unit_of(rule.metric)
-        layout["yaxis2"] = {"domain": [0, 0.42], "ticksuffix": f" {own}" if own else ""}
+        layout["yaxis2"] = {"domain": [0, 0.42], **_ticks(own)}
         layout["xaxis"]["anchor"] = "y2"
     return {"data": data, "layout": layout, "name": "preview"}
+
+
+def _ticks(unit: str) -> dict[str, Any]:
+    """How an axis says its unit; bytes with k, M, G in place of Plotly's "B" for a billion."""
+    if unit.startswith("B"):
+        return {"exponentformat": "SI", "ticksuffix": unit}
+    return {"ticksuffix": f" {unit}" if unit else ""}
 
 
 def _trace(found: Preview, name: str, values: Floats, axis: str, look: dict[str, Any]) -> dict[str, Any]:

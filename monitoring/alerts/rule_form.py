@@ -102,6 +102,9 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
             "load": forms.TextInput(attrs={"list": "metric-names", "autocomplete": "off"}),
             "members": forms.CheckboxSelectMultiple,
         }
+        help_texts: ClassVar = {
+            "fire_at": "It fires when this value is reached: hours of a forecast, σ of a deviation, else in the series' unit"
+        }
         error_messages: ClassVar = {"name": {"unique": "Another rule has this name already: choose another."}}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

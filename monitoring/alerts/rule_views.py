@@ -96,8 +96,8 @@ def _series_now(text: str, kind: str) -> dict[str, Any]:
         return {}
     try:
         selector = parse_selector(text)
-    except SelectorError as error:
-        return {"selector_error": str(error)}
+    except SelectorError:
+        return {}  # the form says it beside the field
     latest = selectors.latest_values(settings.HOST_NAME)
     found = [
         (name, _shown_value(name, value))

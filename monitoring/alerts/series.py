@@ -127,15 +127,17 @@ def unit_of(metric: str) -> str:
 
 
 def format_value(value: float | None, unit: str) -> str:
-    """`93.2 %`, `1.50 GiB`, `unknown`."""
+    """`93.2 %`, `1.50 GiB`, `5.2 d`, `unknown`."""
     if value is None:
         return "unknown"
-    if unit in ("B", "B/s"):
+    if unit == "B" or unit.startswith("B/"):
         for power, name in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
             if abs(value) >= 1024**power:
                 return f"{value / 1024**power:.2f} {name}{unit[1:]}"
     if unit == "ms" and abs(value) >= 1000:
         value, unit = value / 1000, "s"
+    if unit == "h" and abs(value) >= 48:
+        value, unit = value / 24, "d"
     number = f"{value:.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.3g}"
     return f"{number} {unit}".strip()
 

@@ -1,11 +1,13 @@
 """The processes that use most CPU, every five seconds."""
 
 import os
+import re
 
 from monitoring.readers.base import PAGE_BYTES, Reader, Reading, Roots
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 N_TOP = 5
+INTERPRETER = re.compile(r"(python[\d.]*|perl|ruby|node|java|deno|bun|(ba|da|z)?sh)$")
 
 
 class Processes(Reader):
@@ -44,10 +46,29 @@ class Processes(Reader):
         top = [
             {
                 "pid": pid,
-                "name": name,
+                "name": self._program(pid, name),
                 "cpu_percent": 100 * spent / TICKS_PER_S / elapsed,
                 "memory_bytes": pages * PAGE_BYTES,
             }
             for spent, pages, pid, name in rows[:N_TOP]
         ]
         return Reading(state={"top": top})
+
+    def _program(self, pid: int, name: str) -> str:
+        """What runs, where the name is that of an interpreter: `python inference.gateway`. Other arguments may be secrets."""
+        if not INTERPRETER.match(name):
+            return name
+        try:
+            words = (self.roots.proc / str(pid) / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # it ended meanwhile
+            return name
+        return f"{name} {script_of(words)}".strip()
+
+
+def script_of(words: list[bytes]) -> str:
+    """Module or file that an interpreter was started with; "" where none is named at once (`python -c`, a shell)."""
+    arguments = [word.decode(errors="replace") for word in words[1:]]
+    if len(arguments) > 1 and arguments[0] in ("-m", "-jar"):
+        return arguments[1].rpartition("/")[2]
+    first = arguments[0] if arguments else ""
+    return "" if first.startswith("-") else first.rpartition("/")[2]

@@ -15,7 +15,7 @@ from aicleaner_site.valkey import ValkeyServer
 from inference.catalogue.engine import EngineApi
 from inference.catalogue.selectors import USE_CACHE
 from inference.engines.selectors import EngineAddress
-from inference.gateway.memory import STATE_KEY
+from inference.gateway.kept import STATE_KEY
 from inference.gateway.records import STATS_KEY
 from inference.sample_model.evaluate import FILE as SAMPLE
 from inference.work.engine import EngineClient

@@ -314,7 +314,7 @@ def test_the_page_lists_archives_restores_and_deletes(staff: Client, cold: str) 
     archive = job.archives.get()
     page = staff.get("/models/archives/").content.decode()
     assert archive.file in page
-    assert f"{archive.ratio:.1%}" in page
+    assert f"{archive.ratio * 100:.1f} %" in page
     assert archive.sha256 in staff.get(f"/models/jobs/{job.pk}/").content.decode()
     wrong = staff.post(
         f"/models/archives/{archive.pk}/restore/", {"engine": "embedded", "target": "a b", "after": "keep"}

@@ -73,7 +73,7 @@ def test_above_a_limit_the_least_recently_used_that_takes_of_it_goes() -> None:
     assert found == ("c", "the loaded models took 2.00 GiB of memory, memory_limit_mb allows 1.00 GiB")
     assert goes(A, on_gpu, idle=IDLE, limits=limits) is None
     found = goes(A, on_gpu, idle=IDLE, limits=Limits(vram_bytes=GIB // 2, profile="tight"))
-    assert found == ("b", "the loaded models took 1.00 GiB of GPU memory, profile tight allows 512.0 MiB")
+    assert found == ("b", "the loaded models took 1.00 GiB of GPU memory, profile tight allows 512 MiB")
     assert goes(A, idle=IDLE, limits=Limits(memory_bytes=1)) is None  # one alone stays
 
 
@@ -90,10 +90,10 @@ def test_under_pressure_idle_models_go_sooner_the_higher_it_is() -> None:
     assert goes(A, idle={"a": 1e6}, rules=rules) is None
     assert goes(A, idle={"a": 299}, rules=rules, memory=SHORT) is None
     found = goes(A, idle={"a": 300}, rules=rules, memory=SHORT)
-    assert found == ("a", "pressure on memory was some (15% of 100.00 GiB free), idle for 5 min")
+    assert found == ("a", "pressure on memory was some (15% of 100 GiB free), idle for 5 min")
     assert goes(A, idle={"a": 29}, rules=rules, memory=VERY_SHORT) is None
     found = goes(A, idle={"a": 30}, rules=rules, memory=VERY_SHORT)
-    assert found == ("a", "pressure on memory was high (5% of 100.00 GiB free), idle for 30 s")
+    assert found == ("a", "pressure on memory was high (5% of 100 GiB free), idle for 30 s")
     assert goes(A, idle={"a": 300}, rules=rules, memory=VERY_SHORT, busy=["a"]) is None
 
 

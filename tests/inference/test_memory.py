@@ -13,7 +13,8 @@ import redis.asyncio
 from aicleaner_site.valkey import ValkeyServer
 from inference.gateway.engines import Engine, Engines
 from inference.gateway.eviction import Rules
-from inference.gateway.memory import KEPT_KEY, NEWS_STREAM, SAMPLE_KEY, STATE_KEY, Memory, is_here, kept_field
+from inference.gateway.kept import KEPT_KEY, STATE_KEY, kept_field
+from inference.gateway.memory import NEWS_STREAM, SAMPLE_KEY, Memory, is_here
 from inference.gateway.profile import Gate, Profile, Profiles
 from inference.gateway.sessions import Sessions
 from tests.inference.serving import Server
@@ -179,7 +180,7 @@ def test_limits_of_config_hold_without_a_profile(
         assert loaded(engine) == {B}
 
     play(engine, own_valkey, Rules(), story)
-    assert "memory_limit_mb allows 0.0 MiB" in unloads(own_store)[0][2]
+    assert "memory_limit_mb allows 1 B" in unloads(own_store)[0][2]
 
 
 def test_what_is_known_of_gpus_is_the_collectors_word(

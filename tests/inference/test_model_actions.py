@@ -16,7 +16,8 @@ from inference.catalogue import services
 from inference.catalogue.engine import EngineApi
 from inference.engines.selectors import EngineAddress
 from inference.errors import EngineProblemError, NotAllowedError
-from inference.gateway.memory import KEPT_KEY, NEWS_STREAM, kept_field
+from inference.gateway.kept import KEPT_KEY, kept_field
+from inference.gateway.memory import NEWS_STREAM
 from inference.jobs import services as job_services
 from inference.jobs.parameters import JobParameters
 from inference.models import ModelAction, ModelEvent

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from aicleaner_site.valkey import ValkeyServer
 from inference.engine.scheduler import SMALL_MODEL_BYTES
-from inference.gateway.models import ONE_THREAD_BYTES, full_name
+from inference.gateway.models import ONE_THREAD_BYTES
 from inference.gateway.profile import (
     NONE,
     Gate,
@@ -26,6 +26,7 @@ from inference.gateway.profile import (
     splice,
 )
 from inference.gateway.pushed import PROFILES
+from inference.names import full_name
 from tests.inference.gateways import ROOM, generate, hand_over, start
 from tests.inference.serving import Server
 from tests.inference.test_gateway import records

@@ -104,6 +104,30 @@ def test_an_empty_machine_gives_unknown_and_never_an_error(kind: type[Reader], t
     reader.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "command", "told"),
+    [
+        ("python3.11", "/usr/bin/python3.11 -m inference.gateway --port 1", "python3.11 inference.gateway"),
+        ("python", "python manage.py collect", "python manage.py"),
+        ("bash", "bash -c TOKEN=secret", "bash"),
+        ("sh", "sh", "sh"),
+        ("java", "java -jar /opt/app.jar --password secret", "java app.jar"),
+        ("ollama", "ollama serve", "ollama"),
+    ],
+)
+def test_a_process_is_told_by_what_it_runs_and_never_by_its_other_arguments(
+    name: str, command: str, told: str, tmp_path: Path
+) -> None:
+    process = tmp_path / "proc/7"
+    write(process, cmdline="")
+    (process / "cmdline").write_bytes(command.replace(" ", "\0").encode() + b"\0")
+    reader = Processes(roots(tmp_path))
+    for now in (1.0, 2.0):
+        write(process, stat=f"7 ({name}) S " + "1 " * 50)
+        reading = reader.read(now)
+    assert [each["name"] for each in reading.state["top"]] == [told]
+
+
 def write(folder: Path, **files: object) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():

@@ -1,0 +1,98 @@
+"""Slots of a real Ollama that are never given back: which model is stuck, and since when.
+
+When a client leaves amid an answer on a busy CPU, Ollama (seen with 0.33.0, in 1 of 30 cases) may never release the slot: later
+requests for the model wait without a byte, while /api/ps looks as usual. Unloading the model frees it. A long prompt
+looks the same from outside, so three things have to come together: somebody left amid an answer of the model and none was
+finished since; a request has waited without a byte for long, while no other answer of the model is on its way; and the engine's
+runners rest, where they can be seen."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+import psutil
+
+from inference.gateway.eviction import Key
+
+QUIET_S = 60.0  # without a byte, the runners at rest
+UNSEEN_QUIET_S = 300.0  # of an engine elsewhere, whose runners can't be seen
+AT_REST = 0.05  # CPU seconds a second of all runners together
+
+
+@dataclass(slots=True)
+class Standing:
+    """Requests for a model, by their ids."""
+
+    waiting: dict[str, float] = field(default_factory=dict)  # since when, by the monotonic clock
+    answering: set[str] = field(default_factory=set)
+    left: bool = False  # somebody left amid an answer, and none was finished since
+    quiet_since: float | None = None
+    cpu_s: float | None = None  # of the runners at `quiet_since`
+
+
+class Slots:
+    """Told of each request to an Ollama; asked each second."""
+
+    def __init__(self, runners_cpu_s: Callable[[], float] | None = None) -> None:
+        """`runners_cpu_s`: CPU seconds that the runners on this machine have used."""
+        self._runners_cpu_s = runners_cpu_s or ollama_runners_cpu_s
+        self._models: defaultdict[Key, Standing] = defaultdict(Standing)
+
+    def asked(self, key: Key, request_id: str, now: float) -> None:
+        self._models[key].waiting[request_id] = now
+
+    def answers(self, key: Key, request_id: str) -> None:
+        """Its first byte came."""
+        model = self._models[key]
+        if model.waiting.pop(request_id, None) is not None:
+            model.answering.add(request_id)
+
+    def ended(self, key: Key, request_id: str, *, finished: bool, left: bool) -> None:
+        """`finished`: the answer came to its end; `left`: the client went away before."""
+        model = self._models[key]
+        waited = model.waiting.pop(request_id, None) is not None
+        model.answering.discard(request_id)
+        if finished:
+            model.left = False
+        elif left and not waited:
+            model.left = True
+        if not (model.waiting or model.answering or model.left):
+            del self._models[key]
+
+    def stuck(self, now: float, loaded: Collection[Key], here: Callable[[Key], bool]) -> dict[Key, int]:
+        """How many requests wait in vain, by model. `here`: whether the engine runs on this machine."""
+        found = {}
+        for key, model in self._models.items():
+            if not model.left or not model.waiting or model.answering or key not in loaded:
+                model.quiet_since = None
+                continue
+            since = min(model.waiting.values())
+            if model.quiet_since is None or model.quiet_since < since:
+                model.quiet_since = since
+                model.cpu_s = None
+            if self._rests(model, now, seen=here(key)):
+                found[key] = len(model.waiting)
+        return found
+
+    def freed(self, key: Key) -> None:
+        """The model was unloaded: the next suspicion needs a client that leaves again."""
+        self._models[key].left = False
+
+    def _rests(self, model: Standing, now: float, *, seen: bool) -> bool:
+        assert model.quiet_since is not None
+        if not seen:
+            return now - model.quiet_since >= UNSEEN_QUIET_S
+        cpu_s = self._runners_cpu_s()
+        if model.cpu_s is None or cpu_s - model.cpu_s > AT_REST * max(now - model.quiet_since, 1.0):
+            model.quiet_since, model.cpu_s = now, cpu_s
+        return now - model.quiet_since >= QUIET_S
+
+
+def ollama_runners_cpu_s() -> float:
+    """Of the processes `ollama runner`; those that may not be read count as at rest."""
+    total = 0.0
+    for process in psutil.process_iter(["name", "cmdline", "cpu_times"]):
+        words, times = process.info["cmdline"] or [], process.info["cpu_times"]
+        if times is not None and "runner" in words[:3] and "ollama" in (process.info["name"] or ""):
+            total += times.user + times.system
+    return total

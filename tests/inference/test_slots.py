@@ -1,0 +1,109 @@
+"""Which model's slot is stuck, by what is seen of its requests and of the engine's runners."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from inference.gateway.slots import QUIET_S, UNSEEN_QUIET_S, Slots, ollama_runners_cpu_s
+from tests.product import wait_for
+
+M, OTHER = ("http://ollama", "m:latest"), ("http://ollama", "n:latest")
+
+
+class Story:
+    """A model whose client has left amid an answer, and a request that waits since second 10."""
+
+    def __init__(self, cpu_s: Callable[[float], float] = lambda now: 7.0) -> None:
+        self.now = 0.0
+        self.slots = Slots(lambda: cpu_s(self.now))
+        self.slots.asked(M, "first", 0.0)
+        self.slots.answers(M, "first")
+        self.slots.ended(M, "first", finished=False, left=True)
+        self.slots.asked(M, "second", 10.0)
+
+    def look(self, seconds: float, *, here: bool = True) -> list[float]:
+        """At which of the next seconds it was found stuck."""
+        found = []
+        end = self.now + seconds
+        while self.now < end:
+            self.now += 1.0
+            if self.slots.stuck(self.now, {M, OTHER}, lambda key: here):
+                found.append(self.now)
+        return found
+
+
+def test_a_request_that_waits_in_vain_after_a_client_left_is_found() -> None:
+    story = Story()
+    story.now = 10.0
+    assert story.look(300)[0] == 11 + QUIET_S
+    assert story.slots.stuck(story.now, {M}, lambda key: True) == {M: 1}
+    story.slots.freed(M)
+    assert story.look(300) == []
+
+
+def test_of_an_engine_elsewhere_it_takes_longer() -> None:
+    story = Story()
+    assert story.look(400, here=False)[0] == 10 + UNSEEN_QUIET_S
+
+
+def test_a_long_prompt_keeps_the_runner_busy_and_is_left_alone() -> None:
+    assert Story(cpu_s=lambda now: 0.9 * now).look(3600) == []
+
+
+def test_the_runner_has_to_rest_for_all_of_the_time() -> None:
+    story = Story(cpu_s=lambda now: min(now, 100.0))
+    found = story.look(600)
+    assert 100 + QUIET_S <= found[0] <= 110 + QUIET_S
+
+
+@pytest.mark.parametrize("why", ["finished since", "another answers", "not loaded", "left before a byte"])
+def test_what_has_another_reason_is_no_stuck_slot(why: str) -> None:
+    story = Story()
+    slots = story.slots
+    if why == "finished since":
+        slots.asked(M, "third", 11.0)
+        slots.answers(M, "third")
+        slots.ended(M, "third", finished=True, left=False)
+    elif why == "another answers":
+        slots.asked(M, "third", 11.0)
+        slots.answers(M, "third")
+    elif why == "not loaded":
+        assert slots.stuck(1000.0, {OTHER}, lambda key: True) == {}
+        return
+    else:
+        story.slots = slots = Slots(lambda: 0.0)
+        slots.asked(M, "first", 0.0)
+        slots.ended(M, "first", finished=False, left=True)
+        slots.asked(M, "second", 1.0)
+    assert story.look(600) == []
+
+
+def test_a_request_that_failed_says_nothing_of_the_slot() -> None:
+    story = Story()
+    story.slots.asked(M, "third", 11.0)
+    story.slots.ended(M, "third", finished=False, left=False)
+    assert story.look(600)
+
+
+def test_nothing_is_kept_of_models_without_requests() -> None:
+    slots = Slots(lambda: 0.0)
+    for n in range(100):
+        key = ("http://ollama", f"m{n}")
+        slots.asked(key, "x", 0.0)
+        slots.answers(key, "x")
+        slots.ended(key, "x", finished=True, left=False)
+    assert not slots._models
+
+
+def test_the_runners_of_ollama_are_known_by_their_name_and_first_words(tmp_path: Path) -> None:
+    shell = shutil.copy("/bin/sh", tmp_path / "ollama")
+    (tmp_path / "runner").write_text("while :; do :; done\n")
+    before = ollama_runners_cpu_s()
+    with subprocess.Popen([shell, "runner", "--model", "x"], cwd=tmp_path) as process:
+        try:
+            wait_for(lambda: ollama_runners_cpu_s() > before, "its CPU time is counted")
+        finally:
+            process.kill()
