@@ -350,11 +350,13 @@ def test_many_moves_are_one_question(page: Page, product: Product, attic: str) -
         "request", lambda request: questions.append(request.url) if "/history/data/" in request.url else None
     )
     before = page.url
-    page.locator(".surface").first.hover(position={"x": 400, "y": 60})
-    page.keyboard.down("Control")
-    for _ in range(8):
-        page.mouse.wheel(0, -60)
-    page.keyboard.up("Control")
+    page.locator(".surface").first.evaluate(
+        """surface => {
+            const { x, y } = surface.getBoundingClientRect();
+            const turn = { deltaY: -60, ctrlKey: true, clientX: x + 400, clientY: y + 60, bubbles: true, cancelable: true };
+            for (let n = 0; n < 8; n += 1) surface.dispatchEvent(new WheelEvent("wheel", turn));
+        }"""
+    )
     page.wait_for_function("before => location.href !== before", arg=before)
     settled(page)
     assert len(questions) == 1
