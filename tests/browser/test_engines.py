@@ -57,7 +57,7 @@ def test_the_cloud_helps_out_when_the_local_engine_dies(
     add(page, product, "ollama", "shed", shed.url)
     expect(page.get_by_label("API key")).to_have_count(0)
     add(page, product, "openai", "sky", cloud.url)
-    expect(page.locator("#engine-shed")).to_contain_text("0.1.32")
+    expect(page.locator("#engine-shed")).to_contain_text("0.1.32", timeout=30_000)  # without a reload
     page.get_by_role("link", name="New fallback").click()
     page.get_by_label("Asked for as").fill("broom")
     page.get_by_label("Its model").fill("gpt-4o-mini")
