@@ -1,5 +1,6 @@
 """The processes of the product: for each the command line, and the order of starting (stopping goes the other way)."""
 
+import os
 import shlex
 import sys
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from aicleaner_site import valkey
+from inference.gateway.pushed import ENGINE_KEYS
+from safeguards.sealing import engine_secrets
 
 QUEUES = "default,benchmarks,models,deliveries"
 
@@ -82,6 +85,12 @@ def gateway_command() -> list[str]:
         *("--keys-file", str(settings.DATA_DIR / "gateway-keys.json")),
         *(word for each in settings.GATEWAY_TRUSTED_PROXIES for word in ("--trusted-proxy", each)),
     ]
+
+
+def hand_over_engine_keys() -> None:
+    """To the gateway, by the environment: it opens API keys, and does not know the product's secret key. Neither a file nor a
+    command line has them."""
+    os.environ[ENGINE_KEYS] = " ".join(engine_secrets.keys())
 
 
 def web_command() -> list[str]:

@@ -5,7 +5,7 @@ import re
 from urllib.parse import urlsplit
 
 from benchmarks.errors import AddressError, KeyVariableError
-from monitoring import addresses
+from safeguards import addresses
 
 # Not any variable: a form must not be a way to read DATABASE_URL or the site's own secrets.
 KEY_VARIABLE = re.compile(r"(?!AICLEANER_)[A-Z][A-Z0-9_]{0,60}_API_KEY")

@@ -12,6 +12,9 @@ from benchmarks.addresses import check_address, read_key
 from benchmarks.errors import EngineError, UnknownModelError
 from benchmarks.parameters import Parameters
 from inference.api_keys.internal import gateway_key
+from inference.engines.selectors import address, addresses, clouds, key_of
+from inference.gateway.memory import is_here
+from safeguards.sealing import SealError
 
 TIMEOUT_S = 5.0
 MAX_ANSWER = 8 * 2**20
@@ -22,6 +25,29 @@ LABELS = {
     "embedded": "The embedded engine directly",
     "cloud": "An OpenAI-compatible server",
 }
+
+
+def choices() -> dict[str, str]:
+    """What a run can measure: names and words. Clouds that people added are measured with their stored key."""
+    local = {each.name: label_of(each.name) for each in addresses()}
+    added = {each.name: f"{each.name}, a cloud" for each in clouds()}
+    return {"gateway": LABELS["gateway"], **local, **added, "cloud": LABELS["cloud"]}
+
+
+def label_of(name: str) -> str:
+    """Also of an engine that is gone."""
+    return LABELS.get(name, f"{name} directly")
+
+
+def for_staff() -> list[str]:
+    """Where somebody pays for the requests, or that may be any address."""
+    return ["cloud", *(each.name for each in clouds())]
+
+
+def is_elsewhere(name: str) -> bool:
+    """Whether this machine's power says nothing of it. The gateway's engine counts as here."""
+    local = address(name)
+    return name != "gateway" and (local is None or not is_here(local.url))
 
 
 @dataclass(frozen=True)
@@ -45,13 +71,24 @@ class EngineModel:
 
 
 def find_engine(name: str, url: str = "", key_variable: str = "") -> Engine:
-    """Raises AddressError or KeyVariableError."""
+    """Raises AddressError, KeyVariableError or EngineError."""
     if name == "cloud":
         base = check_address(url).removesuffix("/v1")
         return Engine(name, "openai", base, read_key(key_variable) if key_variable else "")
     if name == "gateway":
         return Engine(name, "ollama", settings.GATEWAY_URL, gateway_key())
-    return Engine(name, "ollama", next(each["url"] for each in settings.ENGINES if each["kind"] == name))
+    if (local := address(name)) is not None:
+        return Engine(name, "ollama", local.url)
+    cloud = next((each for each in clouds() if each.name == name), None)
+    if cloud is None:
+        raise EngineError(f"There is no engine {name}: it may have been removed.")
+    if not cloud.url.endswith("/v1"):
+        raise EngineError(f"{name} can't be measured: benchmarks need an address that ends in /v1.")
+    try:
+        # A benchmark's paths begin with /v1, which the stored address has already.
+        return Engine(name, "openai", check_address(cloud.url).removesuffix("/v1"), key_of(cloud))
+    except SealError as error:
+        raise EngineError(f"{name}: {error}.") from error
 
 
 def engine_of(parameters: Parameters) -> Engine:

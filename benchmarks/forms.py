@@ -9,7 +9,7 @@ from django.http import QueryDict
 from django.utils.datastructures import MultiValueDict
 
 from benchmarks.addresses import KEY_VARIABLE, KEY_VARIABLE_HELP
-from benchmarks.engines import LABELS, check_models, engine_models, find_engine
+from benchmarks.engines import check_models, choices, engine_models, find_engine, for_staff
 from benchmarks.errors import AddressError, EngineError, KeyVariableError, UnknownModelError
 from benchmarks.parameters import MAX_CONCURRENCY, MAX_MODELS, MAX_REQUESTS, MAX_ROUNDS, MAX_TOTAL, Parameters
 from benchmarks.plans import problems
@@ -81,7 +81,7 @@ def _decimal(
 class RunForm(forms.Form):
     """`ask_engine=False` leaves out the questions to the engine: for the estimate, which is asked at each keystroke."""
 
-    engine = forms.ChoiceField(choices=list(LABELS.items()), initial="gateway")
+    engine = forms.ChoiceField(choices=lambda: list(choices().items()), initial="gateway")
     url = forms.CharField(
         label="Address",
         required=False,
@@ -165,6 +165,9 @@ class RunForm(forms.Form):
         for name in ("engine", "concurrency", "think_time_s", "seed", "num_predict", "temperature"):
             self.fields[name].required = name == "engine"
 
+    def for_staff(self) -> list[str]:
+        return for_staff()
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         self._clean_engine(cleaned)
@@ -197,10 +200,10 @@ class RunForm(forms.Form):
         name = cleaned.get("engine")
         if name is None:
             return
+        if name in for_staff() and self.user is not None and not self.user.is_staff:
+            self.add_error("engine", "Only staff may send benchmarks to another address.")
+            return
         if name == "cloud":
-            if self.user is not None and not self.user.is_staff:
-                self.add_error("engine", "Only staff may send benchmarks to another address.")
-                return
             if not cleaned.get("url"):
                 if "url" in cleaned:
                     self.add_error("url", "Give the address of the server.")

@@ -10,6 +10,7 @@ import numpy as np
 from django.conf import settings
 
 from benchmarks import selectors
+from benchmarks.engines import is_elsewhere
 from benchmarks.load.result import Result
 from benchmarks.models import Run
 from benchmarks.parameters import Parameters
@@ -105,7 +106,7 @@ def energy_of(run: Run) -> Energy | None:
     """Power of all GPUs together as the collector recorded it; None where there is none, or the engine is elsewhere.
 
     Idle power: the median of the last minute before the run, of the seconds in which the gateway passed nothing."""
-    if run.started_at is None or run.parameters["engine"] == "cloud":
+    if run.started_at is None or is_elsewhere(run.parameters["engine"]):
         return None
     names = [name for name in series_names(run.host) if name.partition("{")[0] == POWER]
     if not names:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import exports
-from benchmarks.engines import LABELS
+from benchmarks.engines import label_of
 from benchmarks.figures import interval, number, ratio, ratio_interval, shown, text_table, unit
 from benchmarks.models import Run
 from benchmarks.outcome import Outcome
@@ -181,7 +181,7 @@ def asked_for(parameters: Parameters) -> Lines:
     ]
     options = parameters.options | ({"num_predict": parameters.num_predict} if parameters.num_predict else {})
     return [
-        ("Engine", LABELS[parameters.engine] + (f" at {parameters.url}" if parameters.url else "")),
+        ("Engine", label_of(parameters.engine) + (f" at {parameters.url}" if parameters.url else "")),
         *([("API key", f"from the variable {parameters.key_variable}")] if parameters.key_variable else []),
         ("Models", ", ".join(parameters.models)),
         ("Kind", f"{parameters.kind}: {how}"),

@@ -14,7 +14,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
 from benchmarks import charts, comparisons, exports, reports, selectors, services, tasks
-from benchmarks.engines import engine_models, find_engine
+from benchmarks.engines import engine_models, find_engine, for_staff
 from benchmarks.errors import BenchmarkError, NotAllowedError
 from benchmarks.estimates import estimate_s
 from benchmarks.forms import KINDS, RunForm, form_values, split_names
@@ -83,14 +83,14 @@ def _offer(
     """The engine's models, those that are chosen ticked; with an engine that can't be asked, why."""
     offered: list[Any] = []
     problem = ""
-    if engine == "cloud" and not user.is_staff:
+    if engine in for_staff() and not user.is_staff:
         problem = "Only staff may send benchmarks to another address."
     elif engine == "cloud" and not url:
         problem = "Give the address first; then its models are listed here."
     else:
         try:
             offered = engine_models(find_engine(engine, url or "", key_variable or ""))
-        except (BenchmarkError, StopIteration) as error:
+        except BenchmarkError as error:
             problem = str(error)
     known = {model.name for model in offered}
     return {

@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 
 from inference import selectors
 from inference.api_keys import services as api_keys
+from inference.engines import costs
 from inference.models import InferenceRequest, KeptPrompt
 from inference.truncation import Seen, judge
 
@@ -40,6 +41,7 @@ def store_request_records(client: "Redis") -> int:
         while batch := _read(client, start):
             found = [each for _, fields in batch if (each := _record(fields)) is not None]
             n_refused = len(batch) - len(found)
+            costs.price(found)
             rows = [row for each in found if (row := _row(each)) is not None]
             n_refused += len(found) - len(rows)
             _judge(rows, found)
@@ -122,18 +124,25 @@ def _store(rows: list[InferenceRequest], uses: dict[str, api_keys.Use]) -> int:
     """Store them; one by one where the database refuses a value among them. Returns how many it refused."""
     try:
         with transaction.atomic():
-            mine = [row.request_id for row in rows if row.request_id in uses]
-            if mine:  # what was stored before a worker was killed counts once
-                stored = InferenceRequest.objects.filter(request_id__in=mine)
-                counted = set(stored.values_list("request_id", flat=True))
-                api_keys.count_uses(uses[name] for name in mine if name not in counted)
+            new = _not_stored_yet([row for row in rows if row.route or row.request_id in uses])
+            api_keys.count_uses(uses[row.request_id] for row in new if row.request_id in uses)
             InferenceRequest.objects.bulk_create(rows, ignore_conflicts=True)
+            costs.count([row for row in new if row.route])
     except (DataError, IntegrityError, OverflowError, ValueError, TypeError):
         if len(rows) > 1:
             return sum(_store([row], uses) for row in rows)
         log.exception("a request record is refused by the database")
         return 1
     return 0
+
+
+def _not_stored_yet(rows: list[InferenceRequest]) -> list[InferenceRequest]:
+    """What was read twice costs once."""
+    if not rows:
+        return []
+    ids = [row.request_id for row in rows]
+    known = set(InferenceRequest.objects.filter(request_id__in=ids).values_list("request_id", flat=True))
+    return [row for row in rows if row.request_id not in known]
 
 
 def _read(client: "Redis", start: str) -> list[tuple[Any, Any]]:
@@ -161,6 +170,7 @@ def _row(values: dict[str, Any]) -> InferenceRequest | None:
             "reloaded": changed and (load_ms is None or load_ms >= RELOAD_MS),
             "previous_client": values.get("previous_client") or "",
             "api_key": values.get("api_key") or "",
+            "route": values.get("route") or "",
             "truncated": "",
             "truncated_why": "",
         }

@@ -17,7 +17,8 @@ from inference.api_keys import selectors as api_keys
 from inference.caching import selectors as caching
 from inference.catalogue import services as catalogue_services
 from inference.catalogue import tasks as catalogue_tasks  # noqa: F401 - Celery finds them here
-from inference.gateway.pushed import ALIASES, API_KEYS, ZONES
+from inference.engines import selectors as engines
+from inference.gateway.pushed import ALIASES, API_KEYS, ENGINES, ZONES
 from inference.jobs import execution, selectors
 from inference.jobs import services as job_services
 from inference.models import JobState
@@ -55,14 +56,15 @@ def delete_old_prompts() -> None:
 
 @shared_task
 def keep_gateway_in_step() -> None:
-    """Every five seconds: a Valkey that was away or lost its state gets the aliases, the cache's zones and the API
-    keys again; those also as they are used."""
+    """Every five seconds: a Valkey that was away or lost its state gets engines, aliases, the cache's zones and the API keys
+    again; what clouds cost and what keys used meanwhile goes along."""
     try:
+        push_if_stale(ENGINES, engines.gateway_state)
         push_if_stale(ALIASES, aliases.gateway_state)
         push_if_stale(ZONES, caching.gateway_state)
         push_if_stale(API_KEYS, api_keys.gateway_state, log_failure)
     except redis.RedisError as error:
-        log.warning("aliases, zones and API keys wait for Valkey: %s", error)
+        log.warning("engines, aliases, zones and API keys wait for Valkey: %s", error)
 
 
 @shared_task

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from monitoring.addresses import AddressError, check_address, resolve
+from safeguards.addresses import AddressError, check_address, resolve
 
 CONNECTS = frozenset(("socket.connect", "socket.sendto", "socket.sendmsg"))
 _refused: ContextVar[list[AddressError] | None] = ContextVar("refused", default=None)

@@ -17,13 +17,13 @@ from django.utils import timezone
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import MQTTErrorCode
 
-from monitoring.addresses import AddressError
 from monitoring.alerts import selectors, services
 from monitoring.alerts.configured import channel_of
 from monitoring.channels import ChannelError
 from monitoring.channels.mqtt import MqttChannel
 from monitoring.home_assistant import PRESS, STATE_EVERY_S, Device, state_of
 from monitoring.models import ChannelConfig
+from safeguards.addresses import AddressError
 
 LOCK_KEY, LOCK_S = "aicleaner:presence", 30  # one worker of several does it
 LOOK_EVERY_S = 5.0

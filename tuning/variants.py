@@ -85,14 +85,14 @@ def look(wish: Wish, *, now: datetime, pressed: str = "") -> Outlook:
     return Outlook(
         wish,
         lines(models, forms, wish, pressed=pressed, now=now),
-        frozenset(each.engine.kind for each in states if not each.problem),
+        frozenset(each.engine.name for each in states if not each.problem),
         [each.problem for each in states if each.problem],
     )
 
 
 def _is_there(variant: Variant, found: Iterable[Entry]) -> bool:
     """Both as they were when they were measured: a name may stand for another file since."""
-    digests = {(each.engine.kind, each.name): each.digest for each in found}
+    digests = {(each.engine.name, each.name): each.digest for each in found}
     kind = variant.engine_kind
     return (
         digests.get((kind, variant.name)) == variant.digest
@@ -112,7 +112,7 @@ def _form(variant: Variant) -> Form:
 
 def _model(entry: Entry, made: set[tuple[str, str]], packed: set[tuple[str, str]]) -> Model:
     return Model(
-        entry.engine.kind,
+        entry.engine.name,
         entry.name,
         entry.digest,
         entry.quantization,
@@ -158,7 +158,7 @@ def put_in_place(
         unknown = kinds.get(change.after, "") not in outlook.engines and wish.is_for_all
         if name not in wanted and not unknown:
             _decide(name, "", kinds.get(change.after, ""), wish, f"{wish.by} asks for no variant", now, told)
-    decided = aliases.newest_of(wanted)
+    decided = aliases.newest_by_name(wanted)
     for name, line in wanted.items():
         if not _is_a_person_s(decided.get(name), current):
             _decide(name, line.target, line.model.engine_kind, wish, line.words, now, told)

@@ -55,9 +55,9 @@ class ArchiveForm(_PackingForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         asked = engines()
-        self.problems = [f"{each.kind}: {each.problem}" for each in asked if each.problem]
+        self.problems = [f"{each.name}: {each.problem}" for each in asked if each.problem]
         self.fields["model"].choices = [  # type: ignore[attr-defined]
-            (f"{each.kind}|{name}", f"{name} ({tag.quantization or 'type unknown'}, {each.kind})")
+            (f"{each.name}|{name}", f"{name} ({tag.quantization or 'type unknown'}, {each.name})")
             for each in asked
             for name, tag in each.tags.items()
         ]
@@ -85,7 +85,7 @@ class RestoreForm(_PackingForm):
             data, initial={"engine": archive.engine_kind, "target": archive.name, "after": "keep"}
         )
         self.archive = archive
-        kinds = [(each.kind, each.kind) for each in engines() if not each.problem]
+        kinds = [(each.name, each.name) for each in engines() if not each.problem]
         self.fields["engine"].choices = kinds  # type: ignore[attr-defined]
 
     def clean(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from django.db import transaction
 
 from inference import events
 from inference.catalogue import services as catalogue
-from inference.catalogue.engine import address
+from inference.engines.selectors import address
 from inference.errors import InferenceError, NotAllowedError
 from inference.models import JobState, ModelArchive, ModelJob
 from inference.models.archive import archive_path

@@ -6,40 +6,17 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import httpx
-from django.conf import settings
 
 from inference.api_keys.internal import gateway_headers
+from inference.engines.selectors import EngineAddress
 from inference.errors import EngineProblemError
 from inference.names import full_name
 
 ASK_WITHIN_S = 4.0  # a page waits for it
 ACT_WITHIN_S = 30.0
-LABELS = {"ollama": "Ollama", "embedded": "Embedded engine"}
 NO_REGISTRY = (
     "The embedded engine has no registry behind it: it can't pull. Give it a GGUF file by its create API."
 )
-
-
-@dataclass(frozen=True)
-class EngineAddress:
-    kind: str
-    url: str
-
-    @property
-    def label(self) -> str:
-        return LABELS.get(self.kind, self.kind)
-
-    @property
-    def pulls(self) -> bool:
-        return self.kind == "ollama"
-
-
-def addresses() -> list[EngineAddress]:
-    return [EngineAddress(each["kind"], each["url"]) for each in settings.ENGINES]
-
-
-def address(kind: str) -> EngineAddress | None:
-    return next((each for each in addresses() if each.kind == kind), None)
 
 
 @dataclass
@@ -68,7 +45,8 @@ class EngineApi:
         return self._models("list its models", "/api/tags")
 
     def loaded(self) -> list[dict[str, Any]]:
-        return self._models("list what is loaded", "/api/ps")
+        """Nothing of an Ollama before 0.1.33, which does not tell."""
+        return self._models("list what is loaded", "/api/ps", or_nothing=True)
 
     def find_loaded(self, name: str) -> dict[str, Any] | None:
         return next((each for each in self.loaded() if full_name(str(each.get("name"))) == name), None)
@@ -94,8 +72,8 @@ class EngineApi:
         else:
             self._ask(f"load {name}", "POST", "/api/embed", {"model": name, "input": "a", **more})
 
-    def _models(self, doing: str, path: str) -> list[dict[str, Any]]:
-        found = self._ask(doing, "GET", path).get("models") or []
+    def _models(self, doing: str, path: str, *, or_nothing: bool = False) -> list[dict[str, Any]]:
+        found = self._ask(doing, "GET", path, or_nothing=or_nothing).get("models") or []
         if not isinstance(found, list) or not all(
             isinstance(each, dict) and each.get("name") for each in found
         ):
@@ -104,9 +82,20 @@ class EngineApi:
             )
         return found
 
-    def _ask(self, doing: str, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _ask(
+        self,
+        doing: str,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        or_nothing: bool = False,
+    ) -> dict[str, Any]:
+        """`or_nothing`: an engine without such an endpoint answers nothing."""
         with self._sentences(doing):
             answer = self.http.request(method, path, json=body)
+            if or_nothing and answer.status_code == 404:
+                return {}
             answer.raise_for_status()
             found = answer.json() if answer.content else {}
             if not isinstance(found, dict):

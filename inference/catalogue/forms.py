@@ -4,8 +4,8 @@ from typing import Any
 
 from django import forms
 
-from inference.catalogue.engine import addresses
 from inference.catalogue.services import FOR_EVER
+from inference.engines.selectors import addresses
 from inference.jobs.parameters import NAME
 from inference.names import full_name
 
@@ -28,7 +28,7 @@ SORTS = {
 
 
 def _engine_choices() -> list[tuple[str, str]]:
-    return [(each.kind, each.label) for each in addresses()]
+    return [(each.name, each.label) for each in addresses()]
 
 
 class NameField(forms.CharField):
@@ -55,7 +55,7 @@ class ModelForm(forms.Form):
 
 class PullForm(forms.Form):
     engine = forms.ChoiceField(
-        choices=lambda: [(each.kind, each.label) for each in addresses() if each.pulls], label="Engine"
+        choices=lambda: [(each.name, each.label) for each in addresses() if each.pulls], label="Engine"
     )
     model = NameField(label="Model")
 

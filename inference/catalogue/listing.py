@@ -25,11 +25,11 @@ def shown(
         each
         for each in found
         if q.casefold() in f"{each.name} {each.family} {each.quantization}".casefold()
-        and engine in ("", each.engine.kind)
+        and engine in ("", each.engine.name)
         and _is_in(each, state)
     ]
     order = ORDERS[sort]
-    return sorted(kept, key=lambda each: (order(each), each.name, each.engine.kind))
+    return sorted(kept, key=lambda each: (order(each), each.name, each.engine.name))
 
 
 def _is_in(entry: Entry, state: str) -> bool:

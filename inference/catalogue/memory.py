@@ -43,7 +43,9 @@ class MemoryState:
     limits: dict[str, Any] = field(default_factory=dict)
     rules: dict[str, Any] = field(default_factory=dict)
     remote: list[str] = field(default_factory=list)  # engines on other machines
-    models: dict[tuple[str, str], Standing] = field(default_factory=dict)  # by kind of engine and full name
+    models: dict[tuple[str, str], Standing] = field(
+        default_factory=dict
+    )  # by name of the engine and of the model, in full
 
     @property
     def idle_minutes(self) -> str:
@@ -73,7 +75,7 @@ def memory_state() -> MemoryState:
         rules=found["rules"],
         remote=found["remote"],
         models={
-            (each["kind"], each["name"]): Standing(
+            (each["engine"], each["name"]): Standing(
                 each["busy"], each["kept"], datetime.fromtimestamp(each["last_used"], UTC)
             )
             for each in found["loaded"]

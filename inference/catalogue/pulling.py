@@ -15,7 +15,8 @@ from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 
 from inference.catalogue import pulls
-from inference.catalogue.engine import EngineAddress, said
+from inference.catalogue.engine import said
+from inference.engines.selectors import EngineAddress
 from inference.models import JobState, ModelPull
 
 LOOK_S, LEASE_EVERY_S, NEWS_EVERY_S = 0.2, 1.0, 0.5

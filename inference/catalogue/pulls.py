@@ -5,8 +5,9 @@ from datetime import datetime
 from django.db import IntegrityError, transaction
 
 from inference import events
-from inference.catalogue.engine import NO_REGISTRY, EngineAddress
+from inference.catalogue.engine import NO_REGISTRY
 from inference.catalogue.services import record_event
+from inference.engines.selectors import EngineAddress
 from inference.errors import NotAllowedError
 from inference.models import ActionState, JobState, ModelAction, ModelPull
 from inference.models.pull import LEASE
@@ -19,7 +20,7 @@ def create_pull(engine: EngineAddress, name: str, *, host: str, who: str, now: d
     try:
         with transaction.atomic():
             pull = ModelPull.objects.create(
-                host=host, who=who, engine_kind=engine.kind, model=name, created_at=now
+                host=host, who=who, engine_kind=engine.name, model=name, created_at=now
             )
             events.tell("pull", pull.pk, state=pull.state)
     except IntegrityError as error:  # the constraint: one open pull per model

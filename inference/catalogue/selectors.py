@@ -9,8 +9,9 @@ from typing import Any
 from django.core.cache import cache
 from django.db.models import Count, Max, Q, QuerySet, Sum
 
-from inference.catalogue.engine import EngineAddress, EngineApi, addresses
+from inference.catalogue.engine import EngineApi
 from inference.catalogue.memory import MemoryState, Standing
+from inference.engines.selectors import EngineAddress, addresses
 from inference.errors import EngineProblemError
 from inference.instants import is_for_ever, read_instant
 from inference.models import InferenceRequest, ModelEvent, ModelPull
@@ -19,7 +20,7 @@ from inference.names import full_name
 
 USE_DAYS, MOST_CLIENTS = 7, 10
 USE_CACHE, USE_FRESH_S = "inference.use-of-models", 15  # every request of a week is read for it
-Key = tuple[str, str]  # kind of the engine, full name
+Key = tuple[str, str]  # name of the engine, full name of the model
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Entry:
 
     @property
     def key(self) -> Key:
-        return self.engine.kind, self.name
+        return self.engine.name, self.name
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def engine_state(engine: EngineAddress) -> EngineState:
 
 def entries(states: Iterable[EngineState], memory: MemoryState, now: datetime) -> list[Entry]:
     found = [(state, each) for state in states for each in state.tags]
-    use = use_of([(state.engine.kind, full_name(str(each["name"]))) for state, each in found], now)
+    use = use_of([(state.engine.name, full_name(str(each["name"]))) for state, each in found], now)
     loading = {
         (each.engine_kind, each.model): each.at
         for each in ModelEvent.objects.filter(action="load", state="running")
@@ -109,7 +110,7 @@ def entries(states: Iterable[EngineState], memory: MemoryState, now: datetime) -
     result = []
     for state, each in found:
         loaded = next((one for one in state.loaded if one.get("name") == each["name"]), None)
-        key = state.engine.kind, full_name(str(each["name"]))
+        key = state.engine.name, full_name(str(each["name"]))
         result.append(_entry(state.engine, each, loaded, memory, use[key], loading.get(key), now))
     return result
 
@@ -135,7 +136,7 @@ def _entry(
         capabilities=tuple(map(str, tag.get("capabilities") or ())),
         context_length=_whole(details.get("context_length")),
         modified_at=read_instant(tag.get("modified_at")),
-        loaded=loaded_state(loaded, memory.models.get((engine.kind, name)), now),
+        loaded=loaded_state(loaded, memory.models.get((engine.name, name)), now),
         use=use,
         loading_since=loading_since,
     )

@@ -13,8 +13,9 @@ from redis import Redis
 
 from inference import events
 from inference.catalogue import uses
-from inference.catalogue.engine import ACT_WITHIN_S, EngineAddress, EngineApi
+from inference.catalogue.engine import ACT_WITHIN_S, EngineApi
 from inference.catalogue.memory import keep, memory_state
+from inference.engines.selectors import EngineAddress
 from inference.errors import EngineProblemError, InferenceError, NotAllowedError
 from inference.gateway.memory import NEWS_STREAM
 from inference.models import ActionState, ModelAction, ModelEvent, ModelJob
@@ -113,7 +114,7 @@ def delete_model(
     engine: EngineAddress, name: str, *, who: str, now: datetime, but_for: ModelJob | None = None
 ) -> None:
     """Raises NotAllowedError while it is used (by others than the job `but_for`), EngineProblemError."""
-    if reason := uses.use_now(engine.kind, name, but_for=but_for):
+    if reason := uses.use_now(engine.name, name, but_for=but_for):
         raise NotAllowedError(f"{reason} Delete {name} when that is over.")
     with EngineApi(engine, within_s=ACT_WITHIN_S) as api:
         _do(ModelAction.DELETE, engine, name, lambda: api.delete(name), who=who, now=now)
@@ -162,11 +163,11 @@ def ask_to_load(engine: EngineAddress, name: str, *, who: str, now: datetime) ->
     """The worker does it: it may take minutes. Raises NotAllowedError when one is on its way already."""
     with transaction.atomic():
         running = ModelEvent.objects.filter(
-            engine_kind=engine.kind, model=name, action=ModelAction.LOAD, state=ActionState.RUNNING
+            engine_kind=engine.name, model=name, action=ModelAction.LOAD, state=ActionState.RUNNING
         )
         if running.exists():
             raise NotAllowedError(f"{name} is being loaded already.")
-        return record_event(ModelAction.LOAD, engine.kind, name, who=who, now=now, state=ActionState.RUNNING)
+        return record_event(ModelAction.LOAD, engine.name, name, who=who, now=now, state=ActionState.RUNNING)
 
 
 def load(event: ModelEvent, engine: EngineAddress) -> None:
@@ -206,7 +207,7 @@ def _do(
     except InferenceError as error:
         record_event(
             action,
-            engine.kind,
+            engine.name,
             name,
             who=who,
             now=now,
@@ -215,7 +216,7 @@ def _do(
             result=str(error),
         )
         raise
-    record_event(action, engine.kind, name, who=who, now=now, detail=detail)
+    record_event(action, engine.name, name, who=who, now=now, detail=detail)
 
 
 def store_gateway_news(client: "Redis") -> int:
@@ -256,7 +257,7 @@ def _store_unload(news_id: str, news: dict[str, Any]) -> None:
             "at": datetime.fromtimestamp(news["at"], UTC),
             "who": "gateway" if news["who"] == "automatic" else "engine",
             "by_itself": True,
-            "engine_kind": news["kind"],
+            "engine_kind": news["engine"],
             "model": news["model"][:200],
             "action": ModelAction.UNLOAD,
             "detail": news["reason"][:300],

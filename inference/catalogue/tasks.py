@@ -11,8 +11,8 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from inference.catalogue import pulling, pulls, services
-from inference.catalogue.engine import address
-from inference.models import ActionState, ModelEvent
+from inference.engines.selectors import address
+from inference.models import ActionState, JobState, ModelEvent
 
 log = logging.getLogger(__name__)
 _shutting_down = threading.Event()
@@ -26,8 +26,12 @@ def pull_queued() -> None:
         if pull is None:
             return
         engine = address(pull.engine_kind)
-        assert engine is not None, pull.engine_kind
-        pulling.execute(pull, engine, stopping=_stopping)
+        if engine is None:
+            pulls.end_pull(
+                pull, JobState.FAILED, f"There is no engine {pull.engine_kind} any more.", now=timezone.now()
+            )
+        else:
+            pulling.execute(pull, engine, stopping=_stopping)
 
 
 @shared_task(name="inference.tasks.model_load")

@@ -3,10 +3,10 @@ from django.urls import path, register_converter
 from inference.catalogue import views
 
 
-class EngineKind:
-    """Keeps the other pages below /models/ apart from those of single models."""
+class EngineName:
+    """Other pages below /models/ come before: an engine can't have the name of one (inference/engines/forms.py)."""
 
-    regex = "ollama|embedded"
+    regex = "[a-z0-9][a-z0-9-]*"
 
     def to_python(self, value: str) -> str:
         return value
@@ -15,7 +15,7 @@ class EngineKind:
         return value
 
 
-register_converter(EngineKind, "engine_kind")
+register_converter(EngineName, "engine")
 
 urlpatterns = [
     path("", views.model_list, name="models"),
@@ -27,5 +27,5 @@ urlpatterns = [
     path("keep/", views.keep, name="model-keep"),
     path("copy/", views.copy, name="model-copy"),
     path("delete/", views.delete, name="model-delete"),
-    path("<engine_kind:kind>/<path:name>/", views.model_page, name="model"),
+    path("<engine:engine_name>/<path:name>/", views.model_page, name="model"),
 ]

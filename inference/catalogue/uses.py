@@ -7,7 +7,7 @@ from inference.models import JobState, ModelJob, ModelPull
 from inference.names import full_name
 
 OPEN = (JobState.QUEUED, JobState.RUNNING)
-# Upper apps add theirs: (kind of the engine, full name) -> a sentence, or "" when they don't use it.
+# Upper apps add theirs: (name of the engine, full name of the model) -> a sentence, or "" when they don't use it.
 users: list[Callable[[str, str], str]] = []
 
 

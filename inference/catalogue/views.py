@@ -17,10 +17,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from inference.catalogue import pulls, selectors, services, tasks, uses
 from inference.catalogue.details import details_of
-from inference.catalogue.engine import NO_REGISTRY, EngineAddress, EngineApi, address
+from inference.catalogue.engine import NO_REGISTRY, EngineApi
 from inference.catalogue.forms import KEEP, CopyForm, DeleteForm, FilterForm, KeepForm, ModelForm, PullForm
 from inference.catalogue.listing import shown
 from inference.catalogue.memory import memory_state
+from inference.engines.selectors import EngineAddress, address
 from inference.errors import InferenceError
 from inference.models import ModelPull
 from inference.names import full_name
@@ -74,8 +75,8 @@ def model_log(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @never_cache
-def model_page(request: HttpRequest, kind: str, name: str) -> HttpResponse:
-    return _model_page(request, kind, name)
+def model_page(request: HttpRequest, engine_name: str, name: str) -> HttpResponse:
+    return _model_page(request, engine_name, name)
 
 
 def _model_page(request: HttpRequest, kind: str, name: str, **forms: Any) -> HttpResponse:
@@ -124,7 +125,7 @@ def _act(request: HttpRequest, form: ModelForm, do: Done) -> HttpResponse | None
         do(request, engine, name)
     except InferenceError as error:
         messages.error(request, str(error))
-    return _back(request, engine.kind, name)
+    return _back(request, engine.name, name)
 
 
 def _back(request: HttpRequest, kind: str, name: str) -> HttpResponseRedirect:
@@ -218,7 +219,7 @@ def delete(request: HttpRequest) -> HttpResponse:
                 )
             except InferenceError as error:
                 messages.error(request, str(error))
-                return redirect("model", engine.kind, form.cleaned_data["model"])
+                return redirect("model", engine.name, form.cleaned_data["model"])
             messages.success(request, f"{form.cleaned_data['model']} is deleted.")
             return redirect("models")
         if "engine" in form.errors or "model" in form.errors:

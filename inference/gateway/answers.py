@@ -6,6 +6,7 @@ from typing import Any
 
 from inference.gateway.asgi import Send
 from inference.gateway.cache import Entry
+from inference.gateway.engines import CLOUD
 from inference.gateway.meter import Meter
 
 
@@ -13,7 +14,8 @@ def own_headers(meter: Meter) -> list[tuple[bytes, bytes]]:
     headers = [
         (b"x-aicleaner-request-id", meter.request_id.encode()),
         (b"x-aicleaner-cache", meter.cache.encode()),
-        (b"x-aicleaner-engine", meter.engine_kind.encode() or b"none"),
+        (b"x-aicleaner-engine", meter.engine_name.encode() or b"none"),
+        (b"x-aicleaner-route", meter.route.encode() or b"local"),
         (b"x-aicleaner-profile", (meter.profile or "none").encode()),
     ]
     if meter.distance is not None:
@@ -22,6 +24,8 @@ def own_headers(meter: Meter) -> list[tuple[bytes, bytes]]:
         headers.append((b"x-aicleaner-model", meter.model.encode()))
     if meter.ignored and meter.engine_kind == "ollama":
         headers.append((b"x-aicleaner-profile-ignored", meter.ignored.encode()))
+    elif meter.ignored and meter.engine_kind == CLOUD:
+        headers.append((b"x-aicleaner-ignored", meter.ignored.encode("latin-1", "replace")))
     return [*headers, *meter.extra_headers] if meter.extra_headers else headers
 
 
@@ -32,6 +36,20 @@ def openai_error(text: str) -> dict[str, Any]:
 async def send_error(send: Send, meter: Meter, status: int, text: str) -> None:
     error: Any = openai_error(text) if meter.path.startswith("/v1/") else text
     await respond(send, meter, status, json.dumps({"error": error}).encode(), "application/json")
+
+
+async def broken_off(meter: Meter, send: Send) -> None:
+    """The engine went away amid its answer: an error line where a line can be, else the connection ends short."""
+    text = f"an error was encountered while running the model: {meter.error}"
+    begun = not meter.tail.endswith(b"\n")
+    if "ndjson" in meter.content_type:
+        line = b"\n" * begun + json.dumps({"error": text}).encode() + b"\n"
+    elif meter.is_events:
+        line = b"\n\n" * begun + b"data: " + json.dumps({"error": openai_error(text)}).encode() + b"\n\n"
+    else:
+        return
+    meter.complete = True
+    await send({"type": "http.response.body", "body": line, "more_body": False})
 
 
 async def respond(send: Send, meter: Meter, status: int, body: bytes, content_type: str) -> None:

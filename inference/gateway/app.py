@@ -1,7 +1,6 @@
 """The ASGI app: one request in, the same request to the engine, its answer back as it comes."""
 
 import asyncio
-import json
 import logging
 import os
 import time
@@ -14,14 +13,17 @@ from redis.exceptions import RedisError
 from yarl import URL
 
 from inference.gateway.access import Access, AccessRules
-from inference.gateway.aliases import Aliases
-from inference.gateway.answers import openai_error, own_headers, replay, respond, send_error
+from inference.gateway.added import AddedEngines
+from inference.gateway.aliases import Aliases, Fallback
+from inference.gateway.answers import broken_off, own_headers, replay, respond, send_error
 from inference.gateway.api_keys import ApiKeys
 from inference.gateway.asgi import Message, Receive, Scope, Send
 from inference.gateway.bodies import ClientGoneError, TooLargeError, Upload, read_body
 from inference.gateway.cache import Cache, Entry, Recording
+from inference.gateway.clouds import Clouds
 from inference.gateway.engines import Engine, Engines
 from inference.gateway.eviction import Rules
+from inference.gateway.fallbacks import EngineFailedError, Fallbacks, refused
 from inference.gateway.frames import Frame, Frames, Zones
 from inference.gateway.headers import HOP_BY_HOP, MARK, is_local, outgoing
 from inference.gateway.keys import family_of, key_of
@@ -42,8 +44,12 @@ from inference.gateway.profile import (
     splice,
 )
 from inference.gateway.prompts import prompt_bytes, prompt_text
+from inference.gateway.pushed import Pushed
 from inference.gateway.records import Records
+from inference.gateway.routing import ENGINE_DOWN, Routing
+from inference.gateway.sessions import Sessions
 from inference.gateway.stats import Stats
+from inference.gateway.union import Union
 from inference.names import full_name
 
 GONE = "client closed the connection"
@@ -92,51 +98,43 @@ class Gateway:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def start(self) -> None:
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_note_reuse)
-        options: dict[str, Any] = {
-            "timeout": aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=self.silent_s),
-            "auto_decompress": False,
-            "cookie_jar": aiohttp.DummyCookieJar(),  # a client's cookies are its own
-            "skip_auto_headers": ("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-        }
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-        self.session = aiohttp.ClientSession(connector=connector, trace_configs=[trace], **options)
-        # The second try of a request must not meet another connection that went stale with the first.
-        fresh = aiohttp.TCPConnector(limit=0, force_close=True)
-        self.fresh_session = aiohttp.ClientSession(connector=fresh, **options)
-        self.engines = Engines(self._engine_list, self.fresh_session, {MARK.decode(): self.mark})
+        self.sessions = Sessions(self.silent_s)
+        self.engines = Engines(self._engine_list, self.sessions, {MARK.decode(): self.mark})
         self.stats = Stats(asyncio.get_running_loop().time())
         self.records = Records(redis.asyncio.from_url(self._valkey_url, socket_timeout=5))
         self.profiles = Profiles(self._valkey_url, on_change=self.gate.recheck)
         self.zones, self.frames = Zones(self._valkey_url), Frames()
         self.orders = CacheOrders(self._valkey_url, self.cache)
-        self.models = Models(self.engines, self.session, self.loads, self.gate)
+        self.models = Models(self.engines, self.loads, self.gate)
         self.keys = ApiKeys(self._valkey_url, self._access_rules.secret, self._access_rules.file)
         self.keys.read_file()
         self.access = Access(self.keys, self._access_rules, self.records)
+        self.added = AddedEngines(self._valkey_url, self.engines, self._ask_engines)
         # A stand-in may be younger than what the engine was asked last.
         self.aliases = Aliases(self._valkey_url, on_change=self.models.forget)
-        self.memory = Memory(
-            self.engines, self.session, self.gate, self.profiles, self.records.client, self.rules
-        )
-        await self.engines.probe()
-        for pushed in (self.profiles, self.aliases, self.zones, self.keys):
+        self.memory = Memory(self.engines, self.gate, self.profiles, self.records.client, self.rules)
+        self.routing = Routing(self.engines, self.models, self.memory.pressure)
+        self.union = Union(self.engines, self.models)
+        clouds = Clouds(self.engines, self.stats, self.silent_s)
+        self.fallbacks = Fallbacks(self.routing, clouds, self.stats)
+        for pushed in self._pushed:
             with suppress(RedisError, OSError):  # `run` says so and tries again
                 await pushed.read_key()
+        await self._ask_engines()
         for work in (
             self.engines.watch(),
-            self.profiles.run(),
-            self.aliases.run(),
-            self.zones.run(),
-            self.keys.run(),
             self.keys.keep(),
             self.orders.run(),
+            *(pushed.run() for pushed in self._pushed),
             self.models.run(),
             self.memory.run(),
             self.records.run(self.stats, self._told),
         ):
             self._tasks.add(asyncio.create_task(work))
+
+    async def _ask_engines(self) -> None:
+        await self.engines.probe()
+        await self.models.look(time.monotonic())
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -145,11 +143,15 @@ class Gateway:
             await self.records.flush()
         await self.records.client.aclose()
         self.keys.save()
-        for pushed in (self.profiles, self.aliases, self.zones, self.keys, self.orders):
+        for pushed in (*self._pushed, self.orders):
             await pushed.client.aclose()
         self.frames.close()
-        await self.session.close()
-        await self.fresh_session.close()
+        await self.sessions.close()
+
+    @property
+    def _pushed(self) -> tuple[Pushed, ...]:
+        """What has a state, which is read at the start."""
+        return self.added, self.profiles, self.aliases, self.zones, self.keys
 
     def _told(self) -> dict[str, Any]:
         """What is told each second beside the rates."""
@@ -158,7 +160,13 @@ class Gateway:
         profile = {"name": active.name, "cache": active.cache, "ttl_s": active.cache_ttl_s}
         cache = {**self.cache.as_json(now), "profile": profile, "zones": self.zones.distances}
         access = {"require": self.access.require, "n_refused": self.access.n_refused}
-        return {"engine": self.engines.current.as_dict(), "cache": cache, "access": access}
+        engines = [each.health() for each in self.engines.engines]
+        return {
+            "engine": self.engines.current.as_dict(),
+            "engines": engines,
+            "cache": cache,
+            "access": access,
+        }
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
@@ -188,7 +196,7 @@ class Gateway:
             length = int(found.get(b"content-length", b"0") or 0)
             if scope["path"].startswith("/api/blobs/") and scope["method"] == "POST":
                 upload = Upload(receive, length)
-                await self._forward(scope, headers, upload, meter, send)
+                await self._forward(scope, headers, upload, meter, send, self.engines.current)
             else:
                 body = await read_body(receive, length, self.max_body)
                 values = meter.read_request(body)
@@ -200,8 +208,13 @@ class Gateway:
                 watch = asyncio.create_task(_cancel_when_gone(receive, forward, meter, self.cache))
                 if values is not None:
                     await self._infer(scope, headers, values, body, meter, send)
+                elif self.union.wants(scope["method"], scope["path"]):
+                    await respond(
+                        send, meter, 200, await self.union.answer(scope["path"]), "application/json"
+                    )
                 else:
-                    await self._forward(scope, headers, body, meter, send)
+                    engine = self.routing.of_one_model(scope["path"], body) or self.engines.current
+                    await self._forward(scope, headers, body, meter, send, engine)
         except TooLargeError as error:
             meter.error = str(error)
             await send_error(send, meter, 413, meter.error)
@@ -250,12 +263,15 @@ class Gateway:
     ) -> None:
         """A request for a model: what its name stands for, the profile's options, the cache, its turn, the engine."""
         found = dict(headers)
-        engine = self.engines.current
-        target = self.aliases.target(meter.model)
-        if target and self.models.may_have(engine.url, target):
-            body = splice(body, values, {"model": target})
-            values["model"] = target
-            meter.alias, meter.model = meter.model, target
+        alias = self.aliases.find(meter.model)
+        fallback = None if alias is None else alias.fallback
+        if alias is not None and alias.target and (fallback or self.models.may_have(alias.target)):
+            body = splice(body, values, {"model": alias.target})
+            values["model"] = alias.target
+            meter.alias, meter.model = meter.model, alias.target
+        model = full_name(meter.model)
+        listed_by = self.models.engine_of(model)
+        engine = listed_by or self.engines.current
         named = found.get(b"x-aicleaner-profile", b"").decode("latin-1")
         try:
             profile = self.profiles.choose(named)
@@ -269,7 +285,7 @@ class Gateway:
             meter.path,
             values,
             names=(meter.alias, meter.model),
-            one_thread=self.models.on_one_thread(meter.model),
+            one_thread=self.models.on_one_thread(engine, model),
         )
         if fields:
             body = splice(body, values, fields)
@@ -279,8 +295,14 @@ class Gateway:
         meter.prompt_bytes = prompt_bytes(values)
         if self.keep_prompt and self.records.takes_prompts:
             meter.prompt, meter.prompt_shortened = prompt_text(values, self.keep_prompt)
-        model = full_name(meter.model)
-        self.memory.used(model, time.monotonic())
+        if engine.is_cloud:
+            await self.fallbacks.ask(engine, self.models.cloud_name(engine, model), values, meter, send)
+            return
+        if fallback is not None and await self.fallbacks.went_up(
+            fallback, model, listed_by, values, meter, send
+        ):
+            return
+        self.memory.used(engine.url, model, time.monotonic())
         digest = self.models.digest(engine.url, model)
         if digest and self.cache.wants(profile, meter.path, values, found.get(b"cache-control", b"")):
             meter.zone = found.get(b"x-aicleaner-zone", b"").decode("latin-1").strip()
@@ -288,7 +310,7 @@ class Gateway:
             key = key_of(*where)
             entry, frame = await self._kept(key, where, profile, meter)
             if entry is not None:
-                meter.engine, meter.engine_kind = engine.url, engine.kind
+                meter.engine, meter.engine_kind, meter.engine_name = engine.url, engine.kind, engine.name
                 self.stats.n_answering += 1
                 await replay(entry, meter, send)
                 return
@@ -305,10 +327,12 @@ class Gateway:
                 deaf = engine.kind == "ollama" and meter.path.startswith("/v1/")
                 meter.asked = {} if deaf else load_options(values)
                 meter.kept_tokens = kept_tokens({} if deaf else values)
-                await self._forward(scope, headers, body, meter, send)
+                await self._forward(scope, headers, body, meter, send, engine, fallback)
         except TooManyWaitingError as error:
             meter.error = str(error)
             await send_error(send, meter, 503, meter.error)
+        except EngineFailedError as error:
+            await self.fallbacks.help_out(fallback, error, values, meter, send)
 
     async def _kept(
         self, key: bytes, where: tuple[str, str, str, dict[str, Any]], profile: Profile, meter: Meter
@@ -331,7 +355,10 @@ class Gateway:
         body: "bytes | Upload",
         meter: Meter,
         send: Send,
+        engine: Engine,
+        fallback: Fallback | None = None,
     ) -> None:
+        """Raises EngineFailedError where there is a fallback and nothing was sent yet."""
         # Both as they came: nothing is decoded, quoted or put in order on the way.
         path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
         if scope["query_string"]:
@@ -340,25 +367,33 @@ class Gateway:
         if isinstance(body, Upload) and body.length:
             sent.append(("content-length", str(body.length)))
         problem: Exception | None = None
-        for session in (self.session, self.fresh_session):
-            engine = self.engines.current
-            meter.engine, meter.engine_kind = engine.url, engine.kind
+        for attempt in (0, 1):
+            meter.engine, meter.engine_kind, meter.engine_name = engine.url, engine.kind, engine.name
             context: dict[str, bool] = {}
             try:
-                async with session.request(
-                    scope["method"],
-                    URL(engine.url + path, encoded=True),
-                    headers=sent,
-                    data=body.parts() if isinstance(body, Upload) else body or None,
-                    allow_redirects=False,
-                    trace_request_ctx=context,
-                ) as answer:
-                    await self._pass_back(answer, meter, send)
+                async with (
+                    asyncio.timeout(fallback.first_byte_s if fallback else None) as first_byte,
+                    self.sessions.both(added=engine.added)[attempt].request(
+                        scope["method"],
+                        URL(engine.url + path, encoded=True),
+                        headers=sent,
+                        data=body.parts() if isinstance(body, Upload) else body or None,
+                        allow_redirects=False,
+                        trace_request_ctx=context,
+                    ) as answer,
+                ):
+                    first_byte.reschedule(None)
+                    if fallback is not None and answer.status >= 500:
+                        raise await refused(answer)
+                    if answer.status == 404 and meter.counted and answer.content_type == "text/plain":
+                        await send_error(send, meter, 404, _too_old(engine, scope["path"], meter))
+                    else:
+                        await self._pass_back(answer, meter, send)
                     return
             except aiohttp.ClientConnectorError as error:
                 problem = error  # nothing was sent: the next engine may have it
                 await self.engines.probe(newer_than=meter.started)
-                again = self.engines.current is not engine or engine.up
+                engine, again = self._next(engine, meter, has_fallback=fallback is not None)
             except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
                 if isinstance(body, Upload) and body.problem is not None:
                     raise body.problem from error
@@ -370,29 +405,32 @@ class Gateway:
             if not again or (isinstance(body, Upload) and body.started):
                 break
         reason = str(problem) or type(problem).__name__
-        log.warning("%s %s: engine %s failed: %s", scope["method"], scope["path"], engine.url, reason)
+        log.warning("%s %s: engine %s failed: %s", scope["method"], scope["path"], meter.engine, reason)
         silent = isinstance(problem, TimeoutError) and not isinstance(problem, aiohttp.ConnectionTimeoutError)
         if silent:
-            meter.error = f"the engine at {engine.url} has been silent for {self.silent_s:g} s"
+            limit = (fallback.first_byte_s if fallback else None) or self.silent_s
+            meter.error = f"the engine at {meter.engine} has been silent for {limit:g} s"
         else:
-            meter.error = f"the engine at {engine.url} does not answer: {reason}"
+            meter.error = f"the engine at {meter.engine} does not answer: {reason}"
         if meter.status == 0:
-            await send_error(send, meter, 504 if silent else 502, meter.error)
+            status = 504 if silent else 502
+            if fallback is not None:
+                text, meter.error = meter.error, ""
+                raise EngineFailedError(
+                    text, status, "fallback: no answer in time" if silent else ENGINE_DOWN
+                )
+            await send_error(send, meter, status, meter.error)
         else:
-            await self._broken_off(meter, send)
+            await broken_off(meter, send)
 
-    async def _broken_off(self, meter: Meter, send: Send) -> None:
-        """The engine went away amid its answer: an error line where a line can be, else the connection ends short."""
-        text = f"an error was encountered while running the model: {meter.error}"
-        begun = not meter.tail.endswith(b"\n")
-        if "ndjson" in meter.content_type:
-            line = b"\n" * begun + json.dumps({"error": text}).encode() + b"\n"
-        elif meter.is_events:
-            line = b"\n\n" * begun + b"data: " + json.dumps({"error": openai_error(text)}).encode() + b"\n\n"
-        else:
-            return
-        meter.complete = True
-        await send({"type": "http.response.body", "body": line, "more_body": False})
+    def _next(self, failed: Engine, meter: Meter, *, has_fallback: bool) -> tuple[Engine, bool]:
+        """The engine to ask after one that could not be connected to, and whether there is sense in it: it is another that has
+        the model, or, where nobody else would help out, any; or the same one, which is back."""
+        other = self.models.engine_of(full_name(meter.model)) if meter.model else None
+        if other is not None and not other.is_cloud:
+            return other, other is not failed or failed.up
+        other = failed if has_fallback else self.engines.current
+        return other, other is not failed or failed.up
 
     async def _pass_back(self, answer: aiohttp.ClientResponse, meter: Meter, send: Send) -> None:
         meter.status, meter.content_type = answer.status, answer.headers.get("Content-Type", "")
@@ -421,9 +459,14 @@ class Gateway:
                 chunk = await content.readany()
 
 
-async def _note_reuse(session: aiohttp.ClientSession, context: Any, params: Any) -> None:
-    if context.trace_request_ctx is not None:  # our own questions to the engine bring none
-        context.trace_request_ctx["reused"] = True
+def _too_old(engine: Engine, path: str, meter: Meter) -> str:
+    """A server that knows an endpoint answers in JSON. Notes it in the record."""
+    version = f" {engine.version}" if engine.version else ""
+    instead = (
+        "; /api/embeddings, which takes one text at a time, may be there" if path == "/api/embed" else ""
+    )
+    meter.error = f"{engine.name}{version} has no {path}: it is too old for it{instead}"
+    return meter.error
 
 
 async def _cancel_when_gone(

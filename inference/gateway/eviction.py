@@ -20,7 +20,7 @@ class Loaded:
     """A loaded model as `/api/ps` tells of it; `memory_bytes` is what of it is not on a GPU."""
 
     url: str
-    kind: str
+    engine: str  # its name
     name: str
     digest: str
     memory_bytes: int
@@ -70,7 +70,7 @@ class Eviction:
     reason: str
 
 
-def read_loaded(url: str, kind: str, answer: Mapping[str, Any], *, is_here: bool) -> list[Loaded]:
+def read_loaded(url: str, engine: str, answer: Mapping[str, Any], *, is_here: bool) -> list[Loaded]:
     """From the answer of `/api/ps`. Raises KeyError, TypeError or ValueError when it makes no sense."""
     found = []
     for each in answer.get("models") or []:
@@ -78,7 +78,7 @@ def read_loaded(url: str, kind: str, answer: Mapping[str, Any], *, is_here: bool
         found.append(
             Loaded(
                 url,
-                kind,
+                engine,
                 full_name(str(each["name"])),
                 str(each.get("digest") or ""),
                 max(whole - vram, 0),

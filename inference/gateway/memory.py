@@ -23,6 +23,7 @@ from inference.gateway.eviction import Key, Limits, Loaded, Room, Rules, choose,
 from inference.gateway.kept import KEPT_KEY, STATE_KEY, kept_field
 from inference.gateway.models import TIMEOUT_S, ask
 from inference.gateway.profile import NONE, Gate, Profiles
+from inference.gateway.routing import Pressure
 from inference.instants import read_instant
 from inference.names import full_name
 
@@ -55,26 +56,31 @@ class Memory:
     def __init__(
         self,
         engines: Engines,
-        session: aiohttp.ClientSession,
         gate: Gate,
         profiles: Profiles,
         client: "redis.asyncio.Redis",
         rules: Rules,
     ) -> None:
-        self.engines, self.session, self.gate, self.profiles = engines, session, gate, profiles
+        self.engines, self.gate, self.profiles = engines, gate, profiles
         self.client, self.rules = client, rules
         self.last_used: dict[Key, float] = {}
         self._loaded: dict[Key, Loaded] = {}
         self._leaving: dict[Key, float] = {}  # asked to go: not asked again before this instant
-        self._local = {each.url: is_here(each.url) for each in engines.engines}
+        self.pressure = Pressure()
+        self._here: dict[str, bool] = {}  # by address of the engine
         self._moved: set[Key] = set()  # used since the last look, by whichever way
         self._gone: set[Key] = set()  # whose marks are to be taken away
         self._until: dict[str, float] = {}  # what people keep, as Valkey said last
         self._untold: deque[dict[str, Any]] = deque(maxlen=MAX_NEWS)  # news that wait for Valkey
         self._failed = False
 
-    def used(self, model: str, now: float) -> None:
-        self.last_used[self.engines.current.url, model] = now
+    def used(self, url: str, model: str, now: float) -> None:
+        self.last_used[url, model] = now
+
+    def _is_here(self, url: str) -> bool:
+        if url not in self._here:
+            self._here[url] = is_here(url)
+        return self._here[url]
 
     async def run(self) -> None:
         while True:
@@ -93,7 +99,7 @@ class Memory:
 
     async def look(self, now: float, at: float) -> None:
         """`now` by the monotonic clock, `at` as unix time. Raises RedisError."""
-        asked = [each for each in self.engines.engines if each.up]
+        asked = [each for each in self.engines.local if each.up]
         answers = await asyncio.gather(*(self._ask(each) for each in asked))
         told = {each.url for each, answer in zip(asked, answers, strict=True) if answer is not None}
         loaded = {each.key: each for answer in answers for each in answer or ()}
@@ -102,6 +108,8 @@ class Memory:
         kept = await self._kept(at)
         limits = self._limits()
         memory, vram, gpu_note = self._memory(), *await self._vram(at)
+        levels = [each.level for each in (memory, vram) if each is not None]
+        self.pressure.level = next((level for level in ("high", "some") if level in levels), "none")
         eviction = choose(
             [each for key, each in loaded.items() if self._leaving.get(key, now) <= now],
             self.last_used,
@@ -123,7 +131,7 @@ class Memory:
             "memory": _room(memory),
             "vram": _room(vram),
             "vram_note": gpu_note,
-            "remote": sorted(url for url in told if not self._local[url]),
+            "remote": sorted(url for url in told if not self._is_here(url)),
             "limits": asdict(limits),
             "rules": asdict(self.rules),
         }
@@ -132,8 +140,8 @@ class Memory:
     async def _ask(self, engine: Engine) -> list[Loaded] | None:
         """None: it does not answer, or not with sense."""
         try:
-            answer = await ask(self.session, f"{engine.url}/api/ps")
-            return read_loaded(engine.url, engine.kind, answer, is_here=self._local[engine.url])
+            answer = await ask(self.engines.session_of(engine), f"{engine.url}/api/ps")
+            return read_loaded(engine.url, engine.name, answer, is_here=self._is_here(engine.url))
         except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -170,7 +178,7 @@ class Memory:
             return "its keep-alive was over"
         others = [each for each in come if each.url == model.url]
         n_before = sum(key[0] == model.url for key in before)
-        was_full = model.kind != "embedded" or n_before >= (self.rules.max_loaded or 1)
+        was_full = model.engine != "embedded" or n_before >= (self.rules.max_loaded or 1)
         return f"it left early, as {others[0].name} was loaded" if others and was_full else ""
 
     def _busy(self, loaded: dict[Key, Loaded], now: float) -> set[Key]:
@@ -225,7 +233,11 @@ class Memory:
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         problem = ""
         try:
-            async with self.session.post(f"{model.url}/api/generate", json=body, timeout=timeout) as answer:
+            engine = next((each for each in self.engines.engines if each.url == model.url), None)
+            if engine is None:
+                return "it was taken out of use"
+            session = self.engines.session_of(engine)
+            async with session.post(f"{model.url}/api/generate", json=body, timeout=timeout) as answer:
                 said = await answer.text()
                 if answer.status != 200:
                     problem = f"the engine answered {answer.status}: {said[:200]}"
@@ -238,7 +250,7 @@ class Memory:
         self, model: Loaded, now: float, at: float, busy: set[Key], kept: set[Key]
     ) -> dict[str, Any]:
         return {
-            "kind": model.kind,
+            "engine": model.engine,
             "name": model.name,
             "busy": model.key in busy,
             "kept": model.key in kept,
@@ -261,7 +273,7 @@ def _unloaded(model: Loaded, at: float, reason: str, *, who: str, problem: str =
         "what": "unload",
         "at": at,
         "who": who,
-        "kind": model.kind,
+        "engine": model.engine,
         "model": model.name,
         "reason": reason,
         "problem": problem,

@@ -60,13 +60,19 @@ class Meter:
     error: str = ""
     engine: str = ""
     engine_kind: str = ""
+    engine_name: str = ""
+    route: str = ""  # why this engine; empty: a local one, as usual
+    cloud_failed: str = ""  # what a cloud said that was asked before the local engine
+    cached_tokens: int | None = None  # of the prompt, as a cloud counts them for its price
     first_byte: float | None = None
     first_content: float | None = None
     n_chunks: int = 0
     content_type: str = ""
     encoding: str = ""  # of the answer; an encoded one can't be looked into
     profile: str | None = None
-    ignored: str = ""  # options of the profile that Ollama's /v1 has no place for
+    ignored: str = (
+        ""  # options that the engine has no place for: the profile's at Ollama's /v1, any at a cloud
+    )
     cache: str = "bypass"
     zone: str = ""  # of a camera, as the client names it
     distance: int | None = (
@@ -188,7 +194,8 @@ class Meter:
             "prompt_tokens": _count(told, PROMPT_COUNTS),
             "output_tokens": _count(told, OUTPUT_COUNTS),
             "engine": self.engine,
-            "engine_kind": self.engine_kind,
+            "engine_kind": self.engine_name,
+            "route": self.route,
             "request_bytes": self.request_bytes,
             "response_bytes": self.response_bytes,
             "cache": self.cache,
@@ -196,6 +203,8 @@ class Meter:
             "profile": self.profile,
             "prompt_bytes": self.prompt_bytes,
         }
+        if self.cached_tokens is not None:
+            record["cached_tokens"] = self.cached_tokens
         if self.asked is not None:
             record["kept_tokens"] = self.kept_tokens
         if self.prompt is not None:

@@ -35,8 +35,10 @@ class Way:
         return f"aicleaner:{self.name}:confirmed:"
 
 
-PROFILES, ALIASES, ZONES = Way("profiles"), Way("aliases"), Way("zones")
+PROFILES, ALIASES, ZONES, ENGINES = Way("profiles"), Way("aliases"), Way("zones"), Way("engines")
 API_KEYS = Way("api-keys")
+# Environment variable with the keys that open sealed secrets of engines (Fernet's, separated by spaces).
+ENGINE_KEYS = "AICLEANER_ENGINE_KEYS"
 CACHE_ORDERS = Way("cache-orders")  # its key stays empty: an order is not for whoever starts later
 
 

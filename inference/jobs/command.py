@@ -43,9 +43,9 @@ class JobCommand(BaseCommand):
         add = parser.add_argument
         add(
             "--engine",
-            choices=[each["kind"] for each in settings.ENGINES],
             default="",
-            help="default: who answers",
+            metavar="NAME",
+            help="as /engines/ calls it; default: who answers",
         )
         if self.measures:
             self._add_measures(add)

@@ -144,7 +144,7 @@ class Execution:
         return JobPlan(
             kind=cast("Kind", self.job.kind),
             engine_url=engine(parameters.engine_kind).url,
-            engine_kind="ollama" if parameters.engine_kind == "ollama" else "embedded",
+            engine_kind=parameters.engine_kind,
             source=self.job.source,
             target=self.job.target,
             level=parameters.level,

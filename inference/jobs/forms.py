@@ -78,7 +78,7 @@ class JobForm(forms.Form):
             self.fields["max_loss"].label = "Most loss"
             self.fields["max_loss"].help_text = "KL (nats per token) that is not exceeded. Empty: no limit."
         sources = [
-            (f"{each.kind}|{name}", f"{name} ({tag.quantization or 'type unknown'}, {each.kind})")
+            (f"{each.name}|{name}", f"{name} ({tag.quantization or 'type unknown'}, {each.name})")
             for each in self.engines
             for name, tag in each.tags.items()
             if not making or tag.quantization in {"", *HIGH_PRECISION}
@@ -100,7 +100,7 @@ class JobForm(forms.Form):
 
     def problems(self) -> list[str]:
         """Engines that did not answer."""
-        return [f"{each.kind}: {each.problem}" for each in self.engines if each.problem]
+        return [f"{each.name}: {each.problem}" for each in self.engines if each.problem]
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}

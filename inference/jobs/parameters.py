@@ -5,12 +5,12 @@ import re
 from collections.abc import Container
 from dataclasses import dataclass
 
-from django.conf import settings
 from django.utils import timezone
 from pydantic import BaseModel, ConfigDict
 
 from inference.archives.selectors import find as find_archive
 from inference.archives.selectors import suggested_file
+from inference.engines.selectors import EngineAddress, address, addresses
 from inference.errors import JobInputError
 from inference.gguf_tools.mixes import FILE_TYPES, SOURCES
 from inference.models import JobKind
@@ -33,7 +33,7 @@ class JobParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    engine_kind: str
+    engine_kind: str  # its name
     level: str = ""
     maker: Maker = "auto"
     budget: str = "q4_K_M"  # of level dynamic, unless there is a max_loss
@@ -49,38 +49,36 @@ class JobParameters(BaseModel):
 class EngineModels:
     """An engine that answers, with its models; or one that does not, and why."""
 
-    kind: str
+    name: str
     url: str
+    kind: str
     tags: dict[str, Tag]
     problem: str = ""
 
 
 def engines() -> list[EngineModels]:
-    """All local engines of the settings, asked now."""
-    return [_asked(each["kind"], each["url"]) for each in settings.ENGINES]
+    """All local engines, asked now."""
+    return [_asked(each) for each in addresses()]
 
 
-def engine(kind: str) -> EngineModels:
+def engine(name: str) -> EngineModels:
     """Raises JobInputError when it does not answer."""
-    found = next((each for each in settings.ENGINES if each["kind"] == kind), None)
+    found = address(name)
     if found is None:
-        raise JobInputError("engine", f"There is no engine {kind!r}; there is {_kinds()}.")
-    asked = _asked(kind, found["url"])
+        known = ", ".join(each.name for each in addresses())
+        raise JobInputError("engine", f"There is no engine {name!r}; there is {known}.")
+    asked = _asked(found)
     if asked.problem:
         raise JobInputError("engine", asked.problem)
     return asked
 
 
-def _kinds() -> str:
-    return ", ".join(each["kind"] for each in settings.ENGINES)
-
-
-def _asked(kind: str, url: str) -> EngineModels:
-    client = EngineClient(url, num_ctx=256, answer_within_s=ASK_WITHIN_S)
+def _asked(engine: EngineAddress) -> EngineModels:
+    client = EngineClient(engine.url, num_ctx=256, answer_within_s=ASK_WITHIN_S)
     try:
-        return EngineModels(kind, url, client.tags())
+        return EngineModels(engine.name, engine.url, engine.kind, client.tags())
     except WorkError as error:
-        return EngineModels(kind, url, {}, str(error))
+        return EngineModels(engine.name, engine.url, engine.kind, {}, str(error))
     finally:
         client.close()
 

@@ -30,7 +30,7 @@ class Row:
 def answering_engine() -> str:
     """The first of the settings that answers. Raises JobInputError."""
     asked = engines()
-    found = next((each.kind for each in asked if not each.problem), None)
+    found = next((each.name for each in asked if not each.problem), None)
     if found is None:
         raise JobInputError("engine", " ".join(each.problem for each in asked))
     return found

@@ -141,7 +141,11 @@ def variants(request: HttpRequest) -> HttpResponse:
     for source, rows in groupby(found, lambda each: each.source):
         members = list(rows)
         groups.append({"source": source, "variants": members, "pictures": charts.size_against_loss(members)})
-    return _page(request, "variants", {"groups": groups, "model": model, "aliases": aliases.in_force()})
+    return _page(
+        request,
+        "variants",
+        {"groups": groups, "model": model, "aliases": [each for each in aliases.in_force() if each.after]},
+    )
 
 
 @require_safe

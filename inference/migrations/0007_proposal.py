@@ -25,7 +25,7 @@ class Migration(migrations.Migration):
             name='Proposal',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('engine_kind', models.CharField(max_length=12)),
+                ('engine_kind', models.CharField(max_length=40)),
                 ('model', models.CharField(max_length=200)),
                 ('digest', models.CharField(max_length=100)),
                 ('kind', models.CharField(choices=[('quantize', 'Quantize'), ('prune', 'Prune'), ('measure', 'Measure'), ('use', 'Use'), ('archive', 'Archive')], max_length=12)),

@@ -3,6 +3,7 @@
 from inference.models.alias import AliasChange, DecidedBy
 from inference.models.api_key import ApiKey, ApiKeyMonth
 from inference.models.archive import ModelArchive
+from inference.models.engine import CloudMonth, Engine, EngineKind
 from inference.models.event import ActionState, ModelAction, ModelEvent
 from inference.models.job import ENDED, JobKind, JobState, ModelJob
 from inference.models.prompt_set import PromptSet
@@ -19,7 +20,10 @@ __all__ = [
     "ApiKey",
     "ApiKeyMonth",
     "CacheZone",
+    "CloudMonth",
     "DecidedBy",
+    "Engine",
+    "EngineKind",
     "InferenceRequest",
     "JobKind",
     "JobState",

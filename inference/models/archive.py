@@ -20,7 +20,7 @@ class ModelArchive(models.Model):
         GONE = "gone"
 
     name = models.CharField(max_length=200)  # of the model
-    engine_kind = models.CharField(max_length=12)  # where it came from
+    engine_kind = models.CharField(max_length=40)  # where it came from
     quantization = models.CharField(max_length=40, blank=True)
     model_digest = models.CharField(max_length=100)  # as that engine named it
     sha256 = models.CharField(max_length=64)  # of its GGUF file

@@ -28,7 +28,7 @@ class ModelEvent(models.Model):
     at = models.DateTimeField()
     who = models.CharField(max_length=150)  # stays readable when the account goes
     by_itself = models.BooleanField(default=False)  # no person asked: `who` names the part that did it
-    engine_kind = models.CharField("engine", max_length=12)
+    engine_kind = models.CharField("engine", max_length=40)
     model = models.CharField(max_length=200)
     action = models.CharField(max_length=12, choices=ModelAction)
     detail = models.CharField(max_length=300, blank=True)  # the reason, or to what

@@ -28,7 +28,7 @@ class ProposalState(models.TextChoices):
 class Proposal(models.Model):
     """One step for one model as it is now (its digest): one row for ever, so that what was dismissed is not said again."""
 
-    engine_kind = models.CharField(max_length=12)
+    engine_kind = models.CharField(max_length=40)
     model = models.CharField(max_length=200)
     digest = models.CharField(max_length=100)
     kind = models.CharField(max_length=12, choices=ProposalKind)

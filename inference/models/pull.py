@@ -13,7 +13,7 @@ class ModelPull(models.Model):
 
     host = models.CharField(max_length=100)
     who = models.CharField(max_length=150)
-    engine_kind = models.CharField(max_length=12)
+    engine_kind = models.CharField(max_length=40)
     model = models.CharField(max_length=200)
     state = models.CharField(max_length=12, choices=JobState, default=JobState.QUEUED)
     reason = models.CharField(

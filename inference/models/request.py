@@ -46,7 +46,10 @@ class InferenceRequest(models.Model):
     prompt_tokens = models.PositiveIntegerField(null=True)
     output_tokens = models.PositiveIntegerField(null=True)
     engine = models.CharField(max_length=200, blank=True)
-    engine_kind = models.CharField(max_length=12, blank=True)
+    engine_kind = models.CharField("name of the engine", max_length=40, blank=True)
+    route = models.CharField("why this engine", max_length=200, blank=True)  # empty: a local one, as usual
+    # Of a cloud; null: it cost nothing, or nobody knows.
+    cost_usd = models.DecimalField("cost (USD)", max_digits=12, decimal_places=8, null=True)
     request_bytes = models.PositiveBigIntegerField()
     response_bytes = models.PositiveBigIntegerField()
     cache = models.CharField(max_length=8)
@@ -89,6 +92,15 @@ class InferenceRequest(models.Model):
         if not self.output_tokens or not self.eval_ms:
             return None
         return self.output_tokens / self.eval_ms * 1000
+
+    @property
+    def is_of_cloud(self) -> bool:
+        return self.route.startswith(("cloud", "fallback"))
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether it is worth a word which engine answered, and why."""
+        return self.route not in {"", "local"}
 
     @property
     def is_cut(self) -> bool:

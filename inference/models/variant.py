@@ -11,7 +11,7 @@ from inference.models.prompt_set import SHIPPED
 class Variant(models.Model):
     """A model measured against the one it was made from. What was not measured is empty."""
 
-    engine_kind = models.CharField(max_length=12)
+    engine_kind = models.CharField(max_length=40)
     name = models.CharField(max_length=200)
     digest = models.CharField(max_length=100)
     quantization = models.CharField(max_length=40, blank=True)  # as the engine names it

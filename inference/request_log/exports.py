@@ -17,7 +17,8 @@ MOST_ROWS, SLICE = 100_000, 2000
 COLUMNS = (
     "request_id", "at", "path", "api", "kind", "model", "client", "api_key", "client_ip", "stream", "status", "failed", "error",
     "done_reason", "ttft_ms", "total_ms", "load_ms", "prompt_eval_ms", "eval_ms", "queue_ms", "prompt_tokens", "output_tokens",
-    "engine", "engine_kind", "request_bytes", "response_bytes", "cache", "cache_distance", "profile", "prompt_bytes",
+    "engine", "engine_kind", "route", "cost_usd", "request_bytes", "response_bytes", "cache", "cache_distance", "profile",
+    "prompt_bytes",
     "num_ctx", "load_options", "previous_options", "previous_client", "reloaded", "truncated", "truncated_why",
 )  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -38,6 +39,7 @@ async def as_json(
     async for rows in _slices(requests, most + 1):
         for row in rows:
             row["at"] = row["at"].isoformat()
+            row["cost_usd"] = None if row["cost_usd"] is None else float(row["cost_usd"])
         taken = rows[: most - n]
         text = ",\n".join(json.dumps(row, allow_nan=False) for row in taken)
         yield (",\n" if n and taken else "\n" if taken else "") + text

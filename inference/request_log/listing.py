@@ -14,6 +14,7 @@ KNOWN = 1000  # newest requests whose models, clients, profiles and API keys are
 FIELDS = (
     "request_id", "at", "path", "kind", "model", "client", "stream", "status", "error", "failed", "ttft_ms", "total_ms",
     "eval_ms", "output_tokens", "prompt_tokens", "cache", "profile", "api_key", "reloaded", "truncated", "done_reason",
+    "engine_kind", "route", "cost_usd",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from inference.engines.selectors import months
 from inference.models import InferenceRequest, KeptPrompt
 from inference.request_log import contexts, exports, figures, listing, memory, reloads, story
 from inference.request_log.filters import RequestFilter
@@ -37,6 +38,7 @@ def requests(request: HttpRequest) -> HttpResponse:
         context["prompt_hours"] = settings.PROMPT_RETENTION_HOURS
         context["most_rows"] = exports.MOST_ROWS
         context["any_at_all"] = last_stored > 0
+        context["clouds"] = list(months(form.now).values())
     return render(request, "inference/requests.html", context, status=200 if form.is_valid() else 400)
 
 

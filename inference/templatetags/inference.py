@@ -1,5 +1,7 @@
 """Figures in words; unknown is –, never 0."""
 
+from decimal import Decimal
+
 from django import template
 
 from inference import sizes
@@ -39,6 +41,17 @@ def percent(value: float | None) -> str:
     if value is None:
         return UNKNOWN
     return f"{value * 100:.1f} %" if 0 < value < 0.1 else f"{value * 100:.0f} %"
+
+
+@register.filter
+def usd(value: Decimal | float | None) -> str:
+    """Money of clouds: small amounts keep the digits that say something."""
+    if value is None:
+        return UNKNOWN
+    amount = Decimal(value)
+    if 0 < amount < Decimal("0.01"):
+        return f"${amount:.2g}" if amount >= Decimal("0.0001") else f"${amount:.8f}".rstrip("0")
+    return f"${amount:,.2f}"
 
 
 @register.filter

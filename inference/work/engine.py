@@ -60,8 +60,8 @@ class EngineClient:
         return {
             each["name"]: Tag(
                 each["name"],
-                each["digest"],
-                int(each["size"]),
+                str(each.get("digest") or ""),  # older servers leave some of it out
+                int(each.get("size") or 0),
                 str((each.get("details") or {}).get("quantization_level") or ""),
             )
             for each in found

@@ -36,7 +36,7 @@ class JobPlan(BaseModel):
 
     kind: Kind
     engine_url: str
-    engine_kind: Literal["ollama", "embedded"]
+    engine_kind: str  # its name
     source: str
     target: str
     level: str = ""

@@ -11,7 +11,6 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator, validate_email
 
-from monitoring.addresses import AddressError, resolve
 from monitoring.channels import CHANNELS, class_of
 from monitoring.channels.apprise_url import AppriseUrlError, service_of
 from monitoring.channels.base import tls_context
@@ -22,7 +21,8 @@ from monitoring.channels.webhook import PREFIX, key_of, new_secret
 from monitoring.models import ChannelConfig
 from monitoring.models.channel import ChannelKind
 from monitoring.models.delivery import DeliveryStatus
-from monitoring.sealing import SealError, unseal
+from safeguards.addresses import AddressError, resolve
+from safeguards.sealing import SealError, channel_secrets
 
 PRINTABLE = RegexValidator(r"\A[\x20-\x7e]*\Z", "Give it in one line, without special characters.")
 ZONES = [(zone, zone) for zone in sorted(available_timezones())]
@@ -400,7 +400,7 @@ def lacking_secrets(config: ChannelConfig) -> list[str]:
     """Labels of what has to be entered before it can send: an import leaves it out."""
     form = FORMS[config.kind]
     try:
-        stored = unseal(config.sealed)
+        stored = channel_secrets.unseal(config.sealed)
     except SealError:
         return []  # it says so itself
     return [

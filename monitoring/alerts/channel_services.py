@@ -18,7 +18,7 @@ from monitoring.alerts.notices import NOT_TOLD, NoticeEvent, wake_worker
 from monitoring.channels import CHANNELS, Channel, ChannelError, Notice
 from monitoring.models import ChannelConfig, Delivery
 from monitoring.models.delivery import GIVE_UP_AFTER, DeliveryStatus
-from monitoring.sealing import seal
+from safeguards.sealing import channel_secrets
 
 TEST_EXPIRES_S = 60
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class NoWorkerError(Exception):
 @transaction.atomic
 def save_channel(config: ChannelConfig, secrets: dict[str, str], *, who: str, now: datetime) -> None:
     """What waits for it is tried at once, with the new settings; switched off, it is held back for good."""
-    config.sealed = seal(secrets)
+    config.sealed = channel_secrets.seal(secrets)
     config.save()
     if config.enabled:
         _waiting(config).update(due_at=now, reason="")

@@ -20,7 +20,7 @@ from monitoring.alerts.channel_forms import FORMS, LABELS, LogFilterForm, lackin
 from monitoring.channels import CHANNELS
 from monitoring.models import ChannelConfig, Delivery
 from monitoring.models.delivery import DeliveryStatus
-from monitoring.sealing import SealError, unseal
+from safeguards.sealing import SealError, channel_secrets
 
 PAGE = 25
 ZONE_COOKIE = "aicleaner_zone"  # static/js/theme.js
@@ -71,7 +71,7 @@ def new(request: HttpRequest, kind: str) -> HttpResponse:
 def edit(request: HttpRequest, config_id: int) -> HttpResponse:
     config = get_object_or_404(ChannelConfig, pk=config_id)
     try:
-        stored = unseal(config.sealed)
+        stored = channel_secrets.unseal(config.sealed)
     except SealError as error:
         stored = {}
         if request.method != "POST":

@@ -5,13 +5,13 @@ from django.urls import reverse
 
 from monitoring.channels import Channel, ChannelError, make_channel
 from monitoring.models import ChannelConfig
-from monitoring.sealing import SealError, unseal
+from safeguards.sealing import SealError, channel_secrets
 
 
 def channel_of(config: ChannelConfig) -> Channel:
     """Raises ChannelError that says what is wrong with it."""
     try:
-        return make_channel(config.kind, {**config.settings, **unseal(config.sealed)})
+        return make_channel(config.kind, {**config.settings, **channel_secrets.unseal(config.sealed)})
     except SealError as error:
         raise ChannelError(str(error)) from error
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from monitoring.addresses import AddressError, UnknownHostError, resolve
 from monitoring.channels.base import Channel, ChannelError, Notice, secret
 from monitoring.guard import only_allowed_addresses
+from safeguards.addresses import AddressError, UnknownHostError, resolve
 
 TOTAL_S = 30.0
 LEVELS = {"critical": "failure", "warning": "warning"}

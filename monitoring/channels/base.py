@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from monitoring.addresses import AddressError, UnknownHostError
+from safeguards.addresses import AddressError, UnknownHostError
 
 LEAST_PART = 6  # characters of a part of an address that may be a secret
 

@@ -11,8 +11,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from monitoring.addresses import AddressError, resolve
 from monitoring.channels.base import ChannelError, refused
+from safeguards.addresses import AddressError, resolve
 
 TIMEOUT = aiohttp.ClientTimeout(total=20, sock_connect=5)
 MAX_ANSWER = 64 * 1024  # bytes; more is not read

@@ -11,8 +11,8 @@ from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import Any
 
-from monitoring.addresses import AddressError, connect
 from monitoring.channels.base import Channel, ChannelError, Notice, refused, secret, tls_context
+from safeguards.addresses import AddressError, connect
 
 STEP_S, TOTAL_S = 10.0, 40.0
 SECURITIES = (

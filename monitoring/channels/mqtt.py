@@ -12,8 +12,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from monitoring.addresses import AddressError, connect
 from monitoring.channels.base import Channel, ChannelError, Notice, refused, secret, tls_context
+from safeguards.addresses import AddressError, connect
 
 CONNECT_S, ANSWER_S = 8.0, 10.0
 VERSIONS = (("5", "5"), ("3.1.1", "3.1.1 (says nothing of topics that may not be written)"))

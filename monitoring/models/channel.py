@@ -27,7 +27,7 @@ class ChannelConfig(models.Model):
     name = models.CharField(max_length=60, unique=True)
     enabled = models.BooleanField(default=True)
     settings = models.JSONField(default=dict)
-    sealed = models.TextField(blank=True, editable=False)  # monitoring.sealing
+    sealed = models.TextField(blank=True, editable=False)  # safeguards.sealing
     least_severity = models.PositiveSmallIntegerField(
         choices=SEVERITIES, default=Severity.INFO, help_text="Lesser notices don't go here"
     )

@@ -185,7 +185,9 @@ class Engine(Reader):
             data = None if body is None else json.dumps(body).encode()
             self._connection.request("GET" if data is None else "POST", path, data)
             answer = self._connection.getresponse()
-            return dict(json.loads(answer.read()))
+            told = answer.read()
+            # An endpoint that an older server does not have, or a model that has just gone.
+            return {} if answer.status == 404 else dict(json.loads(told))
         except (OSError, http.client.HTTPException, ValueError):
             self._connection.close()
             self._connection = None

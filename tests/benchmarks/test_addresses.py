@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from benchmarks.addresses import check_address, read_key
 from benchmarks.errors import AddressError, KeyVariableError
-from monitoring.addresses import METADATA
+from safeguards.addresses import METADATA
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_the_table_names_the_figures_and_two_runs_are_compared() -> None:
         ([], "Name one model"),
         (["nope", *QUICK], "The engine has no model nope. It has: aicleaner-sample:latest, twin:latest"),
         (["m", "--engine", "ollama"], "http://127.0.0.1:1 does not answer"),
-        (["m", "--engine", "other"], "invalid choice: 'other'"),
+        (["m", "--engine", "other"], "There is no engine other"),
         (["m", "--engine", "cloud"], "needs its address"),
         (["m", "--engine", "cloud", "--url", "ftp://x"], "http://"),
         (["m", "--engine", "cloud", "--url", "http://127.0.0.1:1", "--key-variable", "sk-1"], "_API_KEY"),

@@ -12,8 +12,9 @@ from django.core.cache import cache
 from django.test import Client
 
 from aicleaner_site.valkey import ValkeyServer
-from inference.catalogue.engine import EngineAddress, EngineApi
+from inference.catalogue.engine import EngineApi
 from inference.catalogue.selectors import USE_CACHE
+from inference.engines.selectors import EngineAddress
 from inference.gateway.kept import STATE_KEY
 from inference.gateway.records import STATS_KEY
 from inference.sample_model.evaluate import FILE as SAMPLE
@@ -97,7 +98,7 @@ def nothing_counted_before(valkey_url: str) -> None:
 
 @pytest.fixture
 def embedded(engine: Server) -> EngineAddress:
-    return EngineAddress("embedded", engine.url)
+    return EngineAddress("embedded", engine.url, "embedded")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import redis
 
 from aicleaner_site.valkey import ValkeyServer
-from inference.gateway.pushed import ALIASES, PROFILES, Way
+from inference.gateway.pushed import ALIASES, ENGINES, PROFILES, Way
 from inference.gateway.records import STATS_KEY, STREAM
 from tests.inference.serving import Server
 from tests.inference.test_transcripts import Answer, call
@@ -30,6 +30,17 @@ def hand_over_aliases(store: redis.Redis, **targets: str) -> str:
     return push(store, ALIASES, {"aliases": targets})
 
 
+def hand_over_engines(store: redis.Redis, *engines: dict[str, Any]) -> str:
+    return push(store, ENGINES, {"engines": list(engines)})
+
+
+def hand_over_fallback(store: redis.Redis, name: str, cloud: str, model: str, **when: Any) -> str:
+    """And nothing else: `name` has no other target."""
+    return push(
+        store, ALIASES, {"aliases": {}, "fallbacks": {name: {"cloud": cloud, "model": model, **when}}}
+    )
+
+
 def push(store: redis.Redis, way: Way, state: dict[str, Any]) -> str:
     serial = uuid.uuid4().hex
     store.set(way.key, json.dumps(state))
@@ -37,6 +48,21 @@ def push(store: redis.Redis, way: Way, state: dict[str, Any]) -> str:
     wait_for(lambda: store.publish(way.channel, message), "the gateway listens")
     found: Any = store.blpop([way.confirmed + serial], timeout=10)
     return str(found[1].decode())
+
+
+def health(store: redis.Redis, name: str) -> dict[str, Any]:
+    """What the gateway told of an engine last; {} before it has told anything."""
+    raw: Any = store.get(STATS_KEY)
+    told = json.loads(raw)["engines"] if raw else []
+    return next((each for each in told if each["name"] == name), {})
+
+
+def wait_until_up(store: redis.Redis, name: str, *, up: bool = True) -> dict[str, Any]:
+    def found() -> dict[str, Any] | None:
+        told = health(store, name)
+        return told if told.get("up") is up and (told.get("n_models") is not None or not up) else None
+
+    return wait_for(found, f"{name} is {'up' if up else 'down'}")
 
 
 def generate(server: Server, headers: dict[str, str] | None = None, **fields: Any) -> Answer:
@@ -52,6 +78,17 @@ def records(store: redis.Redis, n: int) -> list[dict[str, Any]]:
         return entries if len(entries) >= n else []
 
     return [json.loads(fields[b"r"]) for _, fields in wait_for(found, "the records are there")[:n]]
+
+
+def record_of(store: redis.Redis, answer: Answer) -> dict[str, Any]:
+    def found() -> dict[str, Any] | None:
+        entries: Any = store.xrange(STREAM)
+        every = (json.loads(fields[b"r"]) for _, fields in entries)
+        return next(
+            (each for each in every if each["request_id"] == answer.headers["x-aicleaner-request-id"]), None
+        )
+
+    return wait_for(found, "the record is there")
 
 
 def wait_until_listed(server: Server) -> None:

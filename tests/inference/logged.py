@@ -52,3 +52,19 @@ def store(*requests: InferenceRequest) -> list[InferenceRequest]:
 def store_many(n: int, **values: Any) -> list[InferenceRequest]:
     """A second apart, the newest first."""
     return store(*(make_request(ago=place, **values) for place in range(n)))
+
+
+def a_record(number: int, **values: Any) -> dict[str, Any]:
+    """As the gateway hands it over."""
+    row = make_request(request_id=f"{number:032x}", at=datetime.now(UTC), **values)
+    given = {field.name: getattr(row, field.name) for field in InferenceRequest._meta.concrete_fields}
+    kept = {
+        name: value for name, value in given.items() if name not in {"id", "failed", "reloaded", "truncated"}
+    }
+    return {
+        **kept,
+        "at": row.at.timestamp(),
+        "error": row.error,
+        "alias": row.alias,
+        "done_reason": row.done_reason,
+    }

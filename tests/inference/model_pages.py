@@ -5,7 +5,8 @@ from typing import Any
 
 from django.test import Client
 
-from inference.catalogue.engine import EngineAddress, EngineApi
+from inference.catalogue.engine import EngineApi
+from inference.engines.selectors import EngineAddress
 from inference.models import InferenceRequest, ModelEvent
 
 A, B, EMBED = "tiny-script:latest", "tiny-think:latest", "tiny-embed:latest"

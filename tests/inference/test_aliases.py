@@ -86,7 +86,7 @@ def decide(name: str, target: str) -> AliasChange:
 @pytest.mark.django_db
 def test_each_decision_can_be_undone_and_chains_are_refused() -> None:
     first = decide("a", "b")
-    assert selectors.gateway_state() == {"aliases": {"a:latest": "b:latest"}}
+    assert selectors.gateway_state() == {"aliases": {"a:latest": "b:latest"}, "fallbacks": {}}
     second = decide("a", "c:1")
     for name, target, why in (
         ("x", "a", "stands for c:1 itself"),
@@ -121,7 +121,7 @@ def test_the_page_switches_and_undoes_and_says_whether_the_gateway_heard(
     assert "m:q4</b> answers for <b>m:latest" in page
     assert "answers for m:latest" in client.get(f"/models/variants/{variant.pk}/").content.decode()
     with redis.from_url(valkey_url) as valkey:
-        assert json.loads(valkey.get(ALIASES.key) or "") == {"aliases": {"m:latest": "m:q4"}}
+        assert json.loads(valkey.get(ALIASES.key) or "") == {"aliases": {"m:latest": "m:q4"}, "fallbacks": {}}
         valkey.delete(ALIASES.key)
         assert push_if_stale(ALIASES, selectors.gateway_state)
         assert not push_if_stale(ALIASES, selectors.gateway_state)

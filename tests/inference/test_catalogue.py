@@ -11,7 +11,8 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from inference.catalogue.details import details_of
-from inference.catalogue.engine import EngineAddress, EngineApi
+from inference.catalogue.engine import EngineApi
+from inference.engines.selectors import EngineAddress
 from tests.inference.model_pages import EMBED, A, B, request_of, text_of
 from tests.inference.stand_in import GIB, StandIn
 

@@ -15,7 +15,8 @@ from benchmarks.engines import engine_models, engine_version, find_engine
 from benchmarks.parameters import Parameters
 from benchmarks.plans import plan_of
 from inference.catalogue import services
-from inference.catalogue.engine import EngineAddress, EngineApi
+from inference.catalogue.engine import EngineApi
+from inference.engines.selectors import EngineAddress
 from inference.gateway.kept import STATE_KEY
 from inference.request_log.memory import model_info
 from tests.inference.gateways import generate, wait_until_told
@@ -53,7 +54,7 @@ async def test_the_memory_of_a_context(gateway: Server) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_loading_a_model_through_the_gateway(gateway: Server, engine: Server, own_store: Any) -> None:
     wait_for(lambda: own_store.get(STATE_KEY), "the gateway says which engine is in use")
-    address = EngineAddress("embedded", engine.url)
+    address = EngineAddress("embedded", engine.url, "embedded")
     assert services._way(address) == gateway.url
     event = services.ask_to_load(address, MODEL, who="anna", now=timezone.now())
     services.load(event, address)

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import aiohttp
 import pytest
 import redis
 import redis.asyncio
@@ -17,6 +16,7 @@ from inference.gateway.eviction import Rules
 from inference.gateway.kept import KEPT_KEY, STATE_KEY, kept_field
 from inference.gateway.memory import NEWS_STREAM, SAMPLE_KEY, Memory, is_here
 from inference.gateway.profile import Gate, Profile, Profiles
+from inference.gateway.sessions import Sessions
 from tests.inference.serving import Server
 from tests.inference.test_transcripts import call
 from tests.product import wait_for
@@ -28,10 +28,13 @@ A, B = "tiny-script:latest", "tiny-think:latest"
 async def a_memory(server: Server, valkey: ValkeyServer, rules: Rules) -> AsyncIterator[Memory]:
     client = redis.asyncio.from_url(valkey.url)
     profiles = Profiles(valkey.url, on_change=lambda: None)
-    async with aiohttp.ClientSession() as session:
-        engines = Engines([Engine("embedded", server.url)], session, {})
+    sessions = Sessions(60)
+    try:
+        engines = Engines([Engine("embedded", server.url)], sessions, {})
         await engines.probe()
-        yield Memory(engines, session, Gate(8), profiles, client, rules)
+        yield Memory(engines, Gate(8), profiles, client, rules)
+    finally:
+        await sessions.close()
     await profiles.client.aclose()
     await client.aclose()
 
@@ -77,7 +80,7 @@ def test_an_idle_model_is_unloaded_in_time_and_one_that_is_used_stays(
         post(engine, {"model": A})
         post(engine, {"model": B})
         await memory.look(1000.0, 5000.0)
-        memory.used(B, 1500.0)
+        memory.used(memory.engines.current.url, B, 1500.0)
         await memory.look(1599.0, 5599.0)
         assert loaded(engine) == {A, B}
         await memory.look(1600.0, 5600.0)

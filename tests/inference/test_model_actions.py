@@ -13,7 +13,8 @@ from django.utils import timezone
 from benchmarks import services as benchmark_services
 from benchmarks.parameters import Parameters
 from inference.catalogue import services
-from inference.catalogue.engine import EngineAddress, EngineApi
+from inference.catalogue.engine import EngineApi
+from inference.engines.selectors import EngineAddress
 from inference.errors import EngineProblemError, NotAllowedError
 from inference.gateway.kept import KEPT_KEY, kept_field
 from inference.gateway.memory import NEWS_STREAM
@@ -149,7 +150,7 @@ def test_a_model_that_a_job_or_a_benchmark_uses_is_not_deleted(
 def test_an_action_at_an_engine_that_is_away_is_an_error_and_in_the_log(person: Client) -> None:
     answer = person.post("/models/unload/", {"engine": "ollama", "model": "x:y"}, follow=True)
     assert "Ollama at http://127.0.0.1:1 does not answer" in said(answer)
-    gone = EngineAddress("ollama", "http://127.0.0.1:1")
+    gone = EngineAddress("ollama", "http://127.0.0.1:1", "ollama")
     with pytest.raises(EngineProblemError):
         services.delete_model(gone, "x:y", who="boss", now=timezone.now())
     assert log() == [("boss", "delete", "x:y", "failed", "")]
@@ -172,7 +173,7 @@ def test_what_the_gateway_unloaded_is_in_the_log_once_with_its_reason(
     person: Client, valkey_url: str
 ) -> None:
     at = timezone.now().timestamp()
-    news = {"what": "unload", "at": at, "who": "automatic", "kind": "embedded", "model": A, "problem": ""}
+    news = {"what": "unload", "at": at, "who": "automatic", "engine": "embedded", "model": A, "problem": ""}
     with redis.from_url(valkey_url) as valkey:
         valkey.delete(NEWS_STREAM)
         first = {"n": json.dumps({**news, "reason": "idle for 30 min"})}

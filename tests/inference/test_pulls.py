@@ -13,7 +13,7 @@ from django.test import Client
 from django.utils import timezone
 
 from inference.catalogue import pulling, pulls
-from inference.catalogue.engine import EngineAddress
+from inference.engines.selectors import EngineAddress
 from inference.errors import NotAllowedError
 from inference.models import JobState, ModelEvent, ModelPull
 from monitoring.models import Event
@@ -42,7 +42,7 @@ def started(ollama: StandIn, name: str = NAME, who: str = "mia") -> ModelPull:
 
 
 def engine(ollama: StandIn) -> EngineAddress:
-    return EngineAddress("ollama", ollama.url)
+    return EngineAddress("ollama", ollama.url, "ollama")
 
 
 def ended(pull: ModelPull, ollama: StandIn, stopping: Any = lambda: "") -> ModelPull:
@@ -108,7 +108,7 @@ def test_the_registrys_own_words_are_shown(ollama: StandIn) -> None:
 
 def test_an_engine_that_is_away_fails_the_pull(ollama: StandIn) -> None:
     pull = started(ollama)
-    pulling.execute(pull, EngineAddress("ollama", "http://127.0.0.1:1"), stopping=lambda: "")
+    pulling.execute(pull, EngineAddress("ollama", "http://127.0.0.1:1", "ollama"), stopping=lambda: "")
     pull.refresh_from_db()
     assert pull.state == JobState.FAILED
     assert "the engine went away" in pull.reason
@@ -165,7 +165,7 @@ def test_pulls_wait_for_each_other_and_a_model_is_pulled_once_at_a_time(ollama: 
 def test_the_embedded_engine_pulls_nothing_and_says_so() -> None:
     with pytest.raises(NotAllowedError, match="no registry"):
         pulls.create_pull(
-            EngineAddress("embedded", "http://x"), NAME, host="h", who="mia", now=timezone.now()
+            EngineAddress("embedded", "http://x", "embedded"), NAME, host="h", who="mia", now=timezone.now()
         )
     assert not ModelPull.objects.exists()
 

@@ -217,7 +217,9 @@ def test_the_list_asks_as_often_for_a_full_page_as_for_one_row(
     store(make_request(at=now))
     for n in (0, 200):
         store(*(make_request(at=now - timedelta(seconds=each), error="x", failed=True) for each in range(n)))
-        with django_assert_num_queries(6):  # session, person, alerts of the frame, names, last id, page
+        with django_assert_num_queries(
+            7
+        ):  # session, person, alerts of the frame, names, last id, page, clouds
             answer = person.get(reverse("requests"))
         assert answer.status_code == 200
     assert answer.content.decode().count("<tr>") == PER_PAGE + 1

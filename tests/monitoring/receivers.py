@@ -27,7 +27,7 @@ from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion
 
 from monitoring.models import ChannelConfig
-from monitoring.sealing import seal
+from safeguards.sealing import channel_secrets
 from tests.product import free_ports, wait_for
 
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -36,7 +36,7 @@ NO_MOSQUITTO = "no Mosquitto on this machine: apt install mosquitto, then again"
 
 def configure(kind: str, settings: dict[str, Any], secrets: dict[str, str], **values: Any) -> ChannelConfig:
     return ChannelConfig.objects.create(
-        kind=kind, settings=settings, sealed=seal(secrets), **{"name": f"my {kind}", **values}
+        kind=kind, settings=settings, sealed=channel_secrets.seal(secrets), **{"name": f"my {kind}", **values}
     )
 
 

@@ -21,7 +21,7 @@ from monitoring.alerts.quiet import quiet_until
 from monitoring.channels import ChannelError, http
 from monitoring.models import Alert, ChannelConfig, Delivery
 from monitoring.models.delivery import GIVE_UP_AFTER
-from monitoring.sealing import SealError, seal, unseal
+from safeguards.sealing import SealError, channel_secrets
 from tests.monitoring.alerting import T0, Bench, at, make_rule
 from tests.monitoring.receivers import Got, HttpReceiver, configure, dumb_server, http_receiver
 from tests.monitoring.test_channels import SECRET
@@ -236,16 +236,16 @@ def test_secrets_are_sealed_in_the_database_and_its_exports(settings: Any) -> No
     for text in (str(stored), serializers.serialize("json", ChannelConfig.objects.all())):
         assert "T0KEN" not in text
         assert SECRET not in text
-    assert unseal(config.sealed)["signing_secret"] == SECRET
-    assert seal({}) == ""
+    assert channel_secrets.unseal(config.sealed)["signing_secret"] == SECRET
+    assert channel_secrets.seal({}) == ""
     old, settings.SECRET_KEY = settings.SECRET_KEY, "another"
     with pytest.raises(SealError, match="enter them again"):
-        unseal(config.sealed)
+        channel_secrets.unseal(config.sealed)
     with pytest.raises(ChannelError, match="another secret key") as caught:
         channel_of(config)
     assert not caught.value.permanent  # it may be brought back
     settings.SECRET_KEY_FALLBACKS = [old]
-    assert unseal(config.sealed)["signing_secret"] == SECRET
+    assert channel_secrets.unseal(config.sealed)["signing_secret"] == SECRET
 
 
 def test_nothing_of_a_delivery_tells_a_secret(
@@ -458,4 +458,6 @@ def _do(bench: Bench, receiver: HttpReceiver, config: ChannelConfig, act: str, v
         channel_services.retry(Delivery.objects.all(), now=bench.clock())
     else:
         config.enabled = act == "save"
-        channel_services.save_channel(config, unseal(config.sealed), who="anna", now=bench.clock())
+        channel_services.save_channel(
+            config, channel_secrets.unseal(config.sealed), who="anna", now=bench.clock()
+        )

@@ -13,7 +13,7 @@ from monitoring import tasks
 from monitoring.alerts.channel_forms import FORMS
 from monitoring.channels import KINDS, class_of
 from monitoring.models import ChannelConfig, Delivery
-from monitoring.sealing import unseal
+from safeguards.sealing import channel_secrets
 from tests.monitoring.alerting import Bench, at, make_rule
 from tests.monitoring.receivers import configure, http_receiver
 from tests.monitoring.test_channels import SECRET
@@ -101,7 +101,7 @@ def test_each_kind_is_added_and_its_secrets_are_never_shown_again(admin_client: 
     assert admin_client.get(f"/alerts/channels/new/{kind}/").status_code == 200
     assert add(admin_client, kind)["Location"] == "/alerts/channels/"
     config = ChannelConfig.objects.get()
-    secrets = unseal(config.sealed)
+    secrets = channel_secrets.unseal(config.sealed)
     assert secrets
     pages = admin_client.get("/alerts/channels/").content.decode()
     pages += admin_client.get(f"/alerts/channels/{config.pk}/").content.decode()
@@ -115,7 +115,7 @@ def test_each_kind_is_added_and_its_secrets_are_never_shown_again(admin_client: 
     answer = admin_client.post(f"/alerts/channels/{config.pk}/", {**COMMON, **kept, "name": "Ops 2"})
     assert answer.status_code == 302
     config.refresh_from_db()
-    assert (config.name, unseal(config.sealed)) == ("Ops 2", secrets)
+    assert (config.name, channel_secrets.unseal(config.sealed)) == ("Ops 2", secrets)
 
 
 def test_a_form_has_the_fields_of_its_kind() -> None:
@@ -193,12 +193,12 @@ def test_a_stored_secret_does_not_follow_a_changed_address(
 ) -> None:
     add(admin_client, kind)
     config = ChannelConfig.objects.get()
-    (name,) = unseal(config.sealed)
+    (name,) = channel_secrets.unseal(config.sealed)
     path, form = f"/alerts/channels/{config.pk}/", {**COMMON, **GOOD[kind], **values, name: ""}
     assert "It was stored for another place" in admin_client.post(path, form).content.decode()
     assert admin_client.post(path, {**form, name: "entered-again"}).status_code == 302
     config.refresh_from_db()
-    assert unseal(config.sealed) == {name: "entered-again"}
+    assert channel_secrets.unseal(config.sealed) == {name: "entered-again"}
 
 
 def test_an_optional_secret_can_be_forgotten(admin_client: Client) -> None:
@@ -207,7 +207,7 @@ def test_an_optional_secret_can_be_forgotten(admin_client: Client) -> None:
     form = {**COMMON, "url": "", "signing_secret": "", "forget_authorization": "on"}
     assert admin_client.post(f"/alerts/channels/{config.pk}/", form).status_code == 302
     config.refresh_from_db()
-    assert set(unseal(config.sealed)) == {"url", "signing_secret"}
+    assert set(channel_secrets.unseal(config.sealed)) == {"url", "signing_secret"}
 
 
 def test_a_channel_under_another_secret_key_says_so_and_is_set_up_anew(

@@ -19,7 +19,7 @@ from monitoring.alerts.policy_services import StepValues
 from monitoring.alerts.transfer import AlertsFileError
 from monitoring.channels import KINDS
 from monitoring.models import ChannelConfig, EscalationPolicy, Rule
-from monitoring.sealing import seal, unseal
+from safeguards.sealing import channel_secrets
 from tests.monitoring.alerting import Bench, at, make_rule
 from tests.monitoring.receivers import configure
 from tests.monitoring.test_channel_pages import add
@@ -71,7 +71,7 @@ def test_what_was_exported_comes_back_the_same_with_the_secrets_it_has(admin_cli
     make_all(admin_client)
     services.keep_default_rules()
     text, before, their_policies = transfer.write(timezone.now()), stored(), policies()
-    sealed = {each.name: unseal(each.sealed) for each in ChannelConfig.objects.all()}
+    sealed = {each.name: channel_secrets.unseal(each.sealed) for each in ChannelConfig.objects.all()}
     for secret in ("T0KEN", SECRET, *(value for each in sealed.values() for value in each.values())):
         assert secret not in text
     assert {each.status for each in read(text)} == {"same"}
@@ -79,7 +79,7 @@ def test_what_was_exported_comes_back_the_same_with_the_secrets_it_has(admin_cli
     EscalationPolicy.objects.update(group_wait_s=1, is_default=False)
     assert take(text) == len(KINDS) + 2
     assert (stored(), policies()) == (before, their_policies)
-    assert {each.name: unseal(each.sealed) for each in ChannelConfig.objects.all()} == sealed
+    assert {each.name: channel_secrets.unseal(each.sealed) for each in ChannelConfig.objects.all()} == sealed
     assert transfer.write(timezone.now()) == text
 
 
@@ -114,7 +114,7 @@ def test_a_file_may_give_secrets_which_are_not_shown_in_what_it_changes() -> Non
     assert "T0KEN" not in str(entry.changes)
     assert take(text) == 1
     config = ChannelConfig.objects.get()
-    assert (config.enabled, unseal(config.sealed)) == (True, WEBHOOK)
+    assert (config.enabled, channel_secrets.unseal(config.sealed)) == (True, WEBHOOK)
     assert read(text)[0].status == "same"
     assert read(text.replace("T0KEN", "an0ther"))[0].changes == [("url", "", "given, not shown")]
 
@@ -337,7 +337,7 @@ def test_a_channel_sealed_under_another_key_is_not_overwritten(settings: Any) ->
         AlertsFileError, match="channel Pager: secrets: its secrets were stored under another"
     ):
         read(text)
-    assert ChannelConfig.objects.get().sealed == sealed != seal(WEBHOOK)
+    assert ChannelConfig.objects.get().sealed == sealed != channel_secrets.seal(WEBHOOK)
 
 
 def test_who_is_not_staff_exports_neither_channels_nor_policies(client: Client) -> None:
@@ -351,5 +351,9 @@ def test_a_stale_channel_keeps_its_secret_when_it_is_saved_from_a_file() -> None
     config = configure("webhook", {}, WEBHOOK, name="Pager")
     take("channels: [{name: Pager, kind: webhook, least_severity: critical}]")
     config.refresh_from_db()
-    assert (config.least_severity, config.enabled, unseal(config.sealed)) == (3, True, WEBHOOK)
+    assert (config.least_severity, config.enabled, channel_secrets.unseal(config.sealed)) == (
+        3,
+        True,
+        WEBHOOK,
+    )
     channel_services.delete_channel(config, who="sam")

@@ -18,7 +18,7 @@ from django.db import connections
 from django.utils import timezone
 
 from aicleaner_site import accounts, health, preflight
-from aicleaner_site.processes import all_processes
+from aicleaner_site.processes import all_processes, hand_over_engine_keys
 from aicleaner_site.supervisor import write_configuration
 from inference.gateway.callers import is_loopback
 
@@ -47,6 +47,7 @@ class Command(BaseCommand):
         except preflight.CannotStartError as error:
             raise CommandError(str(error)) from error
         make_secret_key()
+        hand_over_engine_keys()
         call_command("migrate", interactive=False, verbosity=0)
         password = accounts.ensure_admin(os.environ.get("AICLEANER_ADMIN_PASSWORD"))
         file = write_configuration(all_processes())

@@ -14,7 +14,7 @@ from django.utils import timezone
 from pydantic import ValidationError
 
 from benchmarks import comparisons, execution, reports, selectors, services
-from benchmarks.engines import LABELS, check_models, engine_models, find_engine
+from benchmarks.engines import check_models, engine_models, find_engine
 from benchmarks.errors import BenchmarkError, BusyError
 from benchmarks.estimates import estimate_s
 from benchmarks.load.plan import explain
@@ -53,7 +53,11 @@ class Command(BaseCommand):
             help="compare two runs: ID, or ID/MODEL of a run with several",
         )
         add("--kind", default="latency", help="latency, throughput or load (default: %(default)s)")
-        add("--engine", default="gateway", choices=list(LABELS), help="default: %(default)s")
+        add(
+            "--engine",
+            default="gateway",
+            help="gateway, cloud (with --url), or a name of /engines/; default: %(default)s",
+        )
         add("--url", default="", help="address, with --engine cloud")
         add("--key-variable", default="", metavar="NAME", help="environment variable with the API key")
         add("--workload", help="task_generation (default), image_analysis or mixed")

@@ -11,7 +11,7 @@ from monitoring.alerts.machine import Severity
 from monitoring.alerts.transfer.entries import Entry, File, said, sent
 from monitoring.channels import class_of
 from monitoring.models import ChannelConfig
-from monitoring.sealing import SealError, unseal
+from safeguards.sealing import SealError, channel_secrets
 
 NOT_SHOWN = "given, not shown"
 
@@ -21,7 +21,7 @@ def rows() -> list[dict[str, Any]]:
     for config in ChannelConfig.objects.all():
         row = _row(config, config.settings)
         try:
-            secrets = sorted(unseal(config.sealed))
+            secrets = sorted(channel_secrets.unseal(config.sealed))
         except SealError:  # which it had can't be told any more
             secrets = []
         found.append({**row, "secrets": secrets} if secrets else row)
@@ -77,7 +77,7 @@ def _entry(
         file.say(where, "kind", f"there is one of this name already, a {before.get_kind_display()}.")
         return None
     try:
-        stored = unseal(before.sealed) if before is not None else {}
+        stored = channel_secrets.unseal(before.sealed) if before is not None else {}
     except SealError as error:
         file.say(where, "secrets", f"{error}; or leave this channel out of the file.")
         return None

@@ -1,4 +1,4 @@
-"""Which addresses the product may connect to on behalf of a person: for channels here, for benchmarks above.
+"""Which addresses the product may connect to on behalf of a person: for channels, engines and benchmarks.
 
 Loopback and private networks are fine (that is where local servers are); link-local and metadata addresses are not, nor
 is a name that stands for one of them."""

@@ -1,0 +1,1 @@
+"""What every app may stand on and none owns: how secrets are sealed, and which addresses may be connected to."""
