@@ -16,6 +16,7 @@ from inference.gateway.callers import Network, Proxies, is_loopback
 from inference.gateway.engines import Engine
 from inference.gateway.eviction import Rules
 from inference.gateway.protocol import BoundedProtocol
+from inference.gateway.slots import QUIET_S, Slots
 from inference.gateway.tokens import gateway_secret
 
 SECRET_VARIABLE = "AICLEANER_SECRET_KEY"  # noqa: S105 - its name
@@ -97,6 +98,13 @@ def main() -> None:
         "--relieve", action="store_true", help="unload idle models while the machine is short of memory"
     )
     parser.add_argument(
+        "--slot-quiet",
+        type=float,
+        default=QUIET_S,
+        metavar="SECONDS",
+        help="an Ollama that is silent and at rest for so long after a client left has a stuck slot: its model is unloaded",
+    )
+    parser.add_argument(
         "--require-key",
         choices=(REMOTE, ALWAYS, NEVER),
         default=REMOTE,
@@ -133,6 +141,7 @@ def main() -> None:
         ),
         max_queue=arguments.max_queue,
         keep_prompt=arguments.keep_prompts,
+        slots=Slots(arguments.slot_quiet),
         rules=Rules(arguments.max_loaded, arguments.unload_after, arguments.relieve),
         access=AccessRules(
             read_secret(arguments.secret_file),

@@ -48,6 +48,7 @@ from inference.gateway.pushed import Pushed
 from inference.gateway.records import Records
 from inference.gateway.routing import ENGINE_DOWN, Routing
 from inference.gateway.sessions import Sessions
+from inference.gateway.slots import Slots
 from inference.gateway.stats import Stats
 from inference.gateway.union import Union
 from inference.names import full_name
@@ -74,13 +75,14 @@ class Gateway:
         max_queue: int,
         rules: Rules,
         access: AccessRules,
+        slots: Slots,
         keep_prompt: int = 0,
     ) -> None:
         self._engine_list, self._valkey_url = engines, valkey_url
         self.max_body, self.local_only, self.silent_s = max_body, local_only, silent_s
         self.mark = os.urandom(8).hex()
         self.cache, self.gate, self.loads, self.rules = cache, Gate(max_queue), Loads(), rules
-        self.keep_prompt, self._access_rules = keep_prompt, access
+        self.keep_prompt, self._access_rules, self.slots = keep_prompt, access, slots
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,7 +114,9 @@ class Gateway:
         self.added = AddedEngines(self._valkey_url, self.engines, self._ask_engines)
         # A stand-in may be younger than what the engine was asked last.
         self.aliases = Aliases(self._valkey_url, on_change=self.models.forget)
-        self.memory = Memory(self.engines, self.gate, self.profiles, self.records.client, self.rules)
+        self.memory = Memory(
+            self.engines, self.gate, self.profiles, self.records.client, self.rules, self.slots
+        )
         self.routing = Routing(self.engines, self.models, self.memory.pressure)
         self.union = Union(self.engines, self.models)
         clouds = Clouds(self.engines, self.stats, self.silent_s)
@@ -246,6 +250,9 @@ class Gateway:
             self.cache.settle(meter.recording, record, time.monotonic())
         if meter.left:
             record["error"] = record["error"] or GONE
+        if meter.slot is not None:
+            finished = meter.complete and meter.status == 200 and not meter.left
+            self.slots.ended(meter.slot, meter.request_id, finished=finished, left=meter.left)
         if meter.key is not None:
             self.access.finish(meter.key, meter, record)
         self.cache.stats.finished(full_name(meter.model), meter.zone, record, meter.saved_ms)
@@ -327,6 +334,9 @@ class Gateway:
                 deaf = engine.kind == "ollama" and meter.path.startswith("/v1/")
                 meter.asked = {} if deaf else load_options(values)
                 meter.kept_tokens = kept_tokens({} if deaf else values)
+                if engine.kind == "ollama":
+                    meter.slot = (engine.url, model)
+                    self.slots.asked(meter.slot, meter.request_id, time.monotonic())
                 await self._forward(scope, headers, body, meter, send, engine, fallback)
         except TooManyWaitingError as error:
             meter.error = str(error)
@@ -383,6 +393,8 @@ class Gateway:
                     ) as answer,
                 ):
                     first_byte.reschedule(None)
+                    if answer.status >= 500 and attempt == 0 and self.slots.was_freed(meter.request_id):
+                        continue  # its model was unloaded to free a slot that hung
                     if fallback is not None and answer.status >= 500:
                         raise await refused(answer)
                     if answer.status == 404 and meter.counted and answer.content_type == "text/plain":
@@ -400,7 +412,9 @@ class Gateway:
                 problem = error
                 # The engine had closed the kept connection already.
                 again = (
-                    bool(context.get("reused")) and meter.status == 0 and not isinstance(error, TimeoutError)
+                    (bool(context.get("reused")) or self.slots.was_freed(meter.request_id))
+                    and meter.status == 0
+                    and not isinstance(error, TimeoutError)
                 )
             if not again or (isinstance(body, Upload) and body.started):
                 break
@@ -451,6 +465,8 @@ class Gateway:
         chunk = await content.readany()
         if meter.counted and chunk:
             self.stats.n_answering += 1
+            if meter.slot is not None:
+                self.slots.answers(meter.slot, meter.request_id)
         while not meter.complete:
             self.stats.pieces(meter.see(chunk))
             meter.complete = content.at_eof()  # a short answer goes out in one piece with its end

@@ -24,6 +24,7 @@ from inference.gateway.kept import KEPT_KEY, STATE_KEY, kept_field
 from inference.gateway.models import TIMEOUT_S, ask
 from inference.gateway.profile import NONE, Gate, Profiles
 from inference.gateway.routing import Pressure
+from inference.gateway.slots import Slots, ollama_runners_cpu_s
 from inference.instants import read_instant
 from inference.names import full_name
 
@@ -60,9 +61,10 @@ class Memory:
         profiles: Profiles,
         client: "redis.asyncio.Redis",
         rules: Rules,
+        slots: Slots,
     ) -> None:
         self.engines, self.gate, self.profiles = engines, gate, profiles
-        self.client, self.rules = client, rules
+        self.client, self.rules, self.slots = client, rules, slots
         self.last_used: dict[Key, float] = {}
         self._loaded: dict[Key, Loaded] = {}
         self._leaving: dict[Key, float] = {}  # asked to go: not asked again before this instant
@@ -110,6 +112,7 @@ class Memory:
         memory, vram, gpu_note = self._memory(), *await self._vram(at)
         levels = [each.level for each in (memory, vram) if each is not None]
         self.pressure.level = next((level for level in ("high", "some") if level in levels), "none")
+        news += await self._free_stuck(loaded, now, at)
         eviction = choose(
             [each for key, each in loaded.items() if self._leaving.get(key, now) <= now],
             self.last_used,
@@ -136,6 +139,20 @@ class Memory:
             "rules": asdict(self.rules),
         }
         await self._tell(state, news)
+
+    async def _free_stuck(self, loaded: dict[Key, Loaded], now: float, at: float) -> list[dict[str, Any]]:
+        suspects = [key for key in self.slots.suspects(loaded) if self._leaving.get(key, now) <= now]
+        if not suspects:
+            return []
+        cpu_s = await asyncio.to_thread(ollama_runners_cpu_s)
+        news = []
+        for key, n in self.slots.stuck(suspects, now, cpu_s, lambda key: self._is_here(key[0])).items():
+            self.slots.freed(key)
+            problem = await self._unload(loaded[key], now)
+            waited = "1 request waited" if n == 1 else f"{n} requests waited"
+            reason = f"its slot was stuck: {waited} in vain after a client had left amid an answer"
+            news.append(_unloaded(loaded[key], at, reason, who="automatic", problem=problem))
+        return news
 
     async def _ask(self, engine: Engine) -> list[Loaded] | None:
         """None: it does not answer, or not with sense."""

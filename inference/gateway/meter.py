@@ -81,6 +81,7 @@ class Meter:
     left: bool = False  # whether the client went away before the end
     waited_ms: float = 0.0  # for its turn, by the profile's limit of parallel requests
     recording: Recording | None = None
+    slot: tuple[str, str] | None = None  # of an Ollama that it goes to: as the key of its model
     replayed: dict[str, Any] | None = None  # what the record of a kept answer said of it
     saved_ms: float = 0.0
     # Options of loading that the engine was asked with, the profile's among them; None: none was asked.

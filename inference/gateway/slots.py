@@ -6,7 +6,6 @@ looks the same from outside, so three things have to come together: somebody lef
 finished since; a request has waited without a byte for long, while no other answer of the model is on its way; and the engine's
 runners rest, where they can be seen."""
 
-from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
@@ -15,7 +14,7 @@ import psutil
 from inference.gateway.eviction import Key
 
 QUIET_S = 60.0  # without a byte, the runners at rest
-UNSEEN_QUIET_S = 300.0  # of an engine elsewhere, whose runners can't be seen
+UNSEEN = 5.0  # times as long for an engine elsewhere, whose runners can't be seen
 AT_REST = 0.05  # CPU seconds a second of all runners together
 
 
@@ -33,13 +32,13 @@ class Standing:
 class Slots:
     """Told of each request to an Ollama; asked each second."""
 
-    def __init__(self, runners_cpu_s: Callable[[], float] | None = None) -> None:
-        """`runners_cpu_s`: CPU seconds that the runners on this machine have used."""
-        self._runners_cpu_s = runners_cpu_s or ollama_runners_cpu_s
-        self._models: defaultdict[Key, Standing] = defaultdict(Standing)
+    def __init__(self, quiet_s: float = QUIET_S) -> None:
+        self.quiet_s = quiet_s
+        self._models: dict[Key, Standing] = {}
+        self._freed: set[str] = set()  # requests that waited when their slot was freed
 
     def asked(self, key: Key, request_id: str, now: float) -> None:
-        self._models[key].waiting[request_id] = now
+        self._models.setdefault(key, Standing()).waiting[request_id] = now
 
     def answers(self, key: Key, request_id: str) -> None:
         """Its first byte came."""
@@ -52,6 +51,7 @@ class Slots:
         model = self._models[key]
         waited = model.waiting.pop(request_id, None) is not None
         model.answering.discard(request_id)
+        self._freed.discard(request_id)
         if finished:
             model.left = False
         elif left and not waited:
@@ -59,33 +59,45 @@ class Slots:
         if not (model.waiting or model.answering or model.left):
             del self._models[key]
 
-    def stuck(self, now: float, loaded: Collection[Key], here: Callable[[Key], bool]) -> dict[Key, int]:
-        """How many requests wait in vain, by model. `here`: whether the engine runs on this machine."""
-        found = {}
+    def suspects(self, loaded: Collection[Key]) -> list[Key]:
+        """Models that may be stuck: only for these the runners have to be looked at."""
+        found = []
         for key, model in self._models.items():
-            if not model.left or not model.waiting or model.answering or key not in loaded:
+            if model.left and model.waiting and not model.answering and key in loaded:
+                found.append(key)
+            else:
                 model.quiet_since = None
+        return found
+
+    def stuck(
+        self, suspects: Collection[Key], now: float, cpu_s: float, here: Callable[[Key], bool]
+    ) -> dict[Key, int]:
+        """How many requests wait in vain, by model. `cpu_s`: what the runners on this machine have used so far. `here`: whether
+        the engine is on this machine."""
+        found = {}
+        for key in suspects:
+            model = self._models.get(key)
+            if model is None or not model.waiting:
                 continue
             since = min(model.waiting.values())
+            seen = here(key)
             if model.quiet_since is None or model.quiet_since < since:
-                model.quiet_since = since
-                model.cpu_s = None
-            if self._rests(model, now, seen=here(key)):
+                model.quiet_since, model.cpu_s = now, cpu_s if seen else None
+            elif model.cpu_s is not None and cpu_s - model.cpu_s > AT_REST * (now - model.quiet_since):
+                model.quiet_since, model.cpu_s = now, cpu_s
+            if now - model.quiet_since >= self.quiet_s * (1 if seen else UNSEEN):
                 found[key] = len(model.waiting)
         return found
 
     def freed(self, key: Key) -> None:
-        """The model was unloaded: the next suspicion needs a client that leaves again."""
-        self._models[key].left = False
+        """The model is unloaded for it. Should that not help, it is found again as long after."""
+        if model := self._models.get(key):
+            model.quiet_since = None
+            self._freed |= model.waiting.keys()
 
-    def _rests(self, model: Standing, now: float, *, seen: bool) -> bool:
-        assert model.quiet_since is not None
-        if not seen:
-            return now - model.quiet_since >= UNSEEN_QUIET_S
-        cpu_s = self._runners_cpu_s()
-        if model.cpu_s is None or cpu_s - model.cpu_s > AT_REST * max(now - model.quiet_since, 1.0):
-            model.quiet_since, model.cpu_s = now, cpu_s
-        return now - model.quiet_since >= QUIET_S
+    def was_freed(self, request_id: str) -> bool:
+        """Whether a failure of this request came of that: it may be tried again, once."""
+        return request_id in self._freed
 
 
 def ollama_runners_cpu_s() -> float:

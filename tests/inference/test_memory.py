@@ -17,6 +17,7 @@ from inference.gateway.kept import KEPT_KEY, STATE_KEY, kept_field
 from inference.gateway.memory import NEWS_STREAM, SAMPLE_KEY, Memory, is_here
 from inference.gateway.profile import Gate, Profile, Profiles
 from inference.gateway.sessions import Sessions
+from inference.gateway.slots import Slots
 from tests.inference.serving import Server
 from tests.inference.test_transcripts import call
 from tests.product import wait_for
@@ -32,7 +33,7 @@ async def a_memory(server: Server, valkey: ValkeyServer, rules: Rules) -> AsyncI
     try:
         engines = Engines([Engine("embedded", server.url)], sessions, {})
         await engines.probe()
-        yield Memory(engines, Gate(8), profiles, client, rules)
+        yield Memory(engines, Gate(8), profiles, client, rules, Slots())
     finally:
         await sessions.close()
     await profiles.client.aclose()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from inference.gateway.slots import QUIET_S, UNSEEN_QUIET_S, Slots, ollama_runners_cpu_s
+from inference.gateway.eviction import Key
+from inference.gateway.slots import QUIET_S, UNSEEN, Slots, ollama_runners_cpu_s
 from tests.product import wait_for
 
 M, OTHER = ("http://ollama", "m:latest"), ("http://ollama", "n:latest")
@@ -17,8 +18,8 @@ class Story:
     """A model whose client has left amid an answer, and a request that waits since second 10."""
 
     def __init__(self, cpu_s: Callable[[float], float] = lambda now: 7.0) -> None:
-        self.now = 0.0
-        self.slots = Slots(lambda: cpu_s(self.now))
+        self.now, self.cpu_s = 0.0, cpu_s
+        self.slots = Slots()
         self.slots.asked(M, "first", 0.0)
         self.slots.answers(M, "first")
         self.slots.ended(M, "first", finished=False, left=True)
@@ -30,23 +31,31 @@ class Story:
         end = self.now + seconds
         while self.now < end:
             self.now += 1.0
-            if self.slots.stuck(self.now, {M, OTHER}, lambda key: here):
+            if self.stuck(here=here):
                 found.append(self.now)
         return found
+
+    def stuck(self, *, here: bool = True) -> dict[Key, int]:
+        suspects = self.slots.suspects({M, OTHER})
+        return self.slots.stuck(suspects, self.now, self.cpu_s(self.now), lambda key: here)
 
 
 def test_a_request_that_waits_in_vain_after_a_client_left_is_found() -> None:
     story = Story()
     story.now = 10.0
     assert story.look(300)[0] == 11 + QUIET_S
-    assert story.slots.stuck(story.now, {M}, lambda key: True) == {M: 1}
+    assert story.stuck() == {M: 1}
     story.slots.freed(M)
-    assert story.look(300) == []
+    story_freed = story.now
+    assert story.slots.was_freed("second")
+    assert not story.slots.was_freed("first")
+    assert story.look(300)[0] == story_freed + 1 + QUIET_S
 
 
 def test_of_an_engine_elsewhere_it_takes_longer() -> None:
     story = Story()
-    assert story.look(400, here=False)[0] == 10 + UNSEEN_QUIET_S
+    story.now = 10.0
+    assert story.look(400, here=False)[0] == 11 + UNSEEN * QUIET_S
 
 
 def test_a_long_prompt_keeps_the_runner_busy_and_is_left_alone() -> None:
@@ -71,10 +80,10 @@ def test_what_has_another_reason_is_no_stuck_slot(why: str) -> None:
         slots.asked(M, "third", 11.0)
         slots.answers(M, "third")
     elif why == "not loaded":
-        assert slots.stuck(1000.0, {OTHER}, lambda key: True) == {}
+        assert slots.suspects({OTHER}) == []
         return
     else:
-        story.slots = slots = Slots(lambda: 0.0)
+        story.slots = slots = Slots()
         slots.asked(M, "first", 0.0)
         slots.ended(M, "first", finished=False, left=True)
         slots.asked(M, "second", 1.0)
@@ -89,7 +98,7 @@ def test_a_request_that_failed_says_nothing_of_the_slot() -> None:
 
 
 def test_nothing_is_kept_of_models_without_requests() -> None:
-    slots = Slots(lambda: 0.0)
+    slots = Slots()
     for n in range(100):
         key = ("http://ollama", f"m{n}")
         slots.asked(key, "x", 0.0)
