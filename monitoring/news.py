@@ -39,7 +39,7 @@ def tell(kind: str, row_id: int | str, **data: Any) -> None:
 
 def _send(news: News) -> None:
     try:
-        _valkey().set(LAST, time.time())
+        _valkey(settings.VALKEY_URL).set(LAST, time.time())
         async_to_sync(get_channel_layer().group_send)(GROUP, {"type": "news", "news": news})
     except (RedisError, OSError) as error:
         log.warning("news of %s %s reached no page: %s", news["type"], news["id"], error)
@@ -48,12 +48,12 @@ def _send(news: News) -> None:
 def last_told_ago() -> float | None:
     """Seconds since the last piece of news; None when unknown (Valkey was emptied or is away)."""
     try:
-        last = _valkey().get(LAST)
+        last = _valkey(settings.VALKEY_URL).get(LAST)
     except (RedisError, OSError):
         return None
     return max(time.time() - float(last), 0.0) if isinstance(last, bytes) else None
 
 
 @functools.cache
-def _valkey() -> redis.Redis:
-    return redis.from_url(settings.VALKEY_URL, socket_timeout=1, socket_connect_timeout=1)
+def _valkey(url: str) -> redis.Redis:
+    return redis.from_url(url, socket_timeout=1, socket_connect_timeout=1)

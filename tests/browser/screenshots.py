@@ -47,10 +47,7 @@ def main() -> None:
         page.wait_for_timeout(1500)
         shoot(page, FOLDER / "live-light.png")
         page.click("#theme")
-        page.set_viewport_size({"width": 390, "height": 844})
-        page.wait_for_timeout(1500)
-        shoot(page, FOLDER / "live-phone.png", whole=False)
-        page.set_viewport_size({"width": 1440, "height": 1000})
+        on_a_phone(page, FOLDER / "live-phone.png")
         page.click("#theme")
         variants(page, product)
         page.goto(f"{product.web_url}/requests/figures/")
@@ -62,7 +59,10 @@ def main() -> None:
         page.wait_for_selector(".js-plotly-plot .lines", state="attached")
         page.wait_for_timeout(2000)
         shoot(page, FOLDER / "history.png")
-        page.set_viewport_size({"width": 1440, "height": 1000})
+        on_a_phone(page, FOLDER / "history-phone.png")
+        page.goto(f"{product.web_url}/engines/")
+        page.wait_for_timeout(1500)
+        shoot(page, FOLDER / "engines.png", whole=False)
         page.goto(f"{product.web_url}/tuning/profiles/")
         page.get_by_role("button", name="Activate").first.click()
         page.wait_for_load_state("networkidle")
@@ -103,12 +103,21 @@ def alert(page: Page, product: Product) -> None:
     page.wait_for_selector("#preview .js-plotly-plot", timeout=60_000)
     page.wait_for_timeout(1500)
     shoot(page, FOLDER / "rule.png")
+    on_a_phone(page, FOLDER / "rule-phone.png")
     page.get_by_role("button", name="Save the rule").click()
     page.wait_for_url("**/alerts/rules/")
     page.goto(f"{product.web_url}/alerts/")
     page.locator("#alerts td a").first.click(timeout=120_000)
     page.wait_for_timeout(3000)
     shoot(page, FOLDER / "alert.png")
+    on_a_phone(page, FOLDER / "alert-phone.png")
+
+
+def on_a_phone(page: Page, path: Path) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_timeout(1500)
+    shoot(page, path, whole=False)
+    page.set_viewport_size({"width": 1440, "height": 1000})
 
 
 def shoot(page: Page, path: Path, *, whole: bool = True) -> None:
