@@ -103,7 +103,7 @@ def rules(draw: st.DrawFn) -> dict[str, Any]:
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(rules(), max_size=4, unique_by=lambda each: each["name"]), st.booleans())
 def test_what_was_exported_comes_back_the_same(
     django_db_blocker: Any, given_: list[dict[str, Any]], joined: bool
