@@ -7,11 +7,13 @@ import django
 from celery import beat
 from celery.apps.beat import Beat as CeleryBeat
 
+from aicleaner_site import tasks  # noqa: F401 - says that beat is alive as soon as it is
+
 
 class Beat(CeleryBeat):
     def init_loader(self) -> None:
-        """Nothing but the schedule: it sends tasks by name and queue (`CELERY_TASK_ROUTES`), and the code of the tasks would
-        only weigh on it."""
+        """Nothing but the schedule: it sends tasks by name and queue (`CELERY_TASK_ROUTES`), and the code of the other tasks
+        would only weigh on it."""
         django.setup()
         assert self.app is not None
         self.app.finalize()

@@ -66,7 +66,8 @@ VALKEY_URL = os.environ.get("REDIS_URL", f"unix://{VALKEY_SOCKET}")
 # --- Django ----------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "unfold",
-    "django.contrib.admin",
+    # Without discovery: aicleaner_site.urls does it, so that only the process of the pages loads what the admin stands on.
+    "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -6,6 +6,7 @@ from django.urls import include, path
 
 from aicleaner_site import views
 
+admin.autodiscover()
 urlpatterns = [
     path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("login/once/<str:token>/", views.login_once, name="login-once"),
