@@ -34,11 +34,19 @@ class CloudServer(MortalServer):
         ]
         self.refusal: tuple[int, dict[str, Any]] | None = None
         self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []  # path, body, headers
+        self.over = False
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: CloudServer
     protocol_version = "HTTP/1.1"
+
+    def parse_request(self) -> bool:
+        """A connection that the gateway kept must not outlive its server: the next one may get the same port."""
+        if self.server.over:
+            self.close_connection = True
+            return False
+        return super().parse_request()
 
     def do_GET(self) -> None:
         if self._may_ask():
@@ -91,4 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
 def cloud_server() -> Iterator[CloudServer]:
     server = CloudServer()
     with serving(server):
-        yield server
+        try:
+            yield server
+        finally:
+            server.over = True
