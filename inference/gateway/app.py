@@ -251,7 +251,9 @@ class Gateway:
         if meter.left:
             record["error"] = record["error"] or GONE
         if meter.slot is not None:
-            finished = meter.complete and meter.status == 200 and not meter.left
+            # What a cloud answered in its place says nothing of the slot.
+            own = meter.engine == meter.slot[0]
+            finished = own and meter.complete and meter.status == 200 and not meter.left
             self.slots.ended(meter.slot, meter.request_id, finished=finished, left=meter.left)
         if meter.key is not None:
             self.access.finish(meter.key, meter, record)
