@@ -5,6 +5,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import redis
 from django.conf import settings
 
 from aicleaner_site.valkey import ValkeyServer
@@ -15,10 +16,19 @@ hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
-def valkey_url() -> Iterator[str]:
-    """A real Valkey server on the socket that the settings name: what the tested code connects to by itself."""
+def valkey_server() -> Iterator[ValkeyServer]:
     with ValkeyServer(settings.VALKEY_SOCKET) as server:
-        yield server.url
+        yield server
+
+
+@pytest.fixture(scope="module")
+def valkey_url(valkey_server: ValkeyServer) -> str:
+    """A real Valkey server on the socket that the settings name: what the tested code connects to by itself.
+
+    Empty for each file: a profile, an engine or a key that the console pushed in another file would act here too."""
+    with redis.from_url(valkey_server.url) as client:
+        client.flushall()
+    return valkey_server.url
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
