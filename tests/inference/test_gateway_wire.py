@@ -121,7 +121,6 @@ def test_a_chunked_body_arrives_whole_and_with_its_length(wire: Wire) -> None:
         head = b"POST /api/generate HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
         raw = exchange(server, head + chunk(b'{"model":') + chunk(b'"m"}') + chunk(b""))
     assert raw.startswith(b"HTTP/1.1 200 ")
-    # A request that an earlier test left behind may come late.
     requests = [each.partition(b"\r\n\r\n") for each in upstream.requests]
     (head,) = [head for head, _, body in requests if body == b'{"model":"m"}']
     assert b"content-length: 13" in head.lower()
