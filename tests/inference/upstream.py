@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 
 class Upstream:
-    """Answers the gateway's own questions by itself; each other request is the test's: `answer(request, connection)`, after
-    which the connection waits for the next one. `left` counts connections that the other side closed."""
+    """Answers the gateway's own questions by itself, and keeps no connection for them, as one that was kept would serve some
+    request of a test. Each other request is the test's: `answer(request, connection)`, after which the connection waits for
+    the next one. `left` counts those that the other side closed."""
 
     def __init__(self, answer: Callable[[bytes, socket.socket], None]) -> None:
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -42,12 +43,13 @@ class Upstream:
             try:
                 while request := read_request(connection):
                     if request.startswith(b"GET /api/version "):
-                        connection.sendall(response(b'{"version": "9.9"}'))
-                        continue
+                        connection.sendall(response(b'{"version": "9.9"}', Connection="close"))
+                        return
                     own = b"x-aicleaner-gateway" not in request  # what is passed on is marked
                     if own and request.startswith((b"GET /api/tags ", b"GET /api/ps ")):
-                        connection.sendall(response(b'{"models": ' + self.models + b"}"))
-                        continue
+                        body = b'{"models": ' + self.models + b"}"
+                        connection.sendall(response(body, Connection="close"))
+                        return
                     asked = True
                     self.requests.append(request)
                     self._answer(request, connection)
