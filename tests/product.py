@@ -54,6 +54,7 @@ class Product:
         self.data_dir = data_dir or Path(tempfile.mkdtemp(prefix="aic-up-"))
         self.environment = {
             **os.environ,
+            "DJANGO_SETTINGS_MODULE": "aicleaner_site.settings",  # not those of the tests
             "AICLEANER_DATA_DIR": str(self.data_dir),
             "AICLEANER_WEB_PORT": str(self.web_port),
             "AICLEANER_GATEWAY_PORT": str(self.gateway_port),

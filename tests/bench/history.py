@@ -28,11 +28,7 @@ SCRIPTS = """performance.getEntriesByType('resource').filter(each => each.name.e
 
 
 def run() -> Iterator[Row]:
-    settings = "aicleaner_site.settings"  # not those of the tests
-    with (
-        Product(AICLEANER_HOST_NAME="bench", DJANGO_SETTINGS_MODULE=settings) as product,
-        sync_playwright() as playwright,
-    ):
+    with Product(AICLEANER_HOST_NAME="bench") as product, sync_playwright() as playwright:
         product.wait_until_healthy()
         subprocess.run([sys.executable, "-c", FILL], cwd=BASE_DIR, env=product.environment, check=True)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)

@@ -35,8 +35,7 @@ ATTIC = "host=attic&series=cpu_percent&series=memory_used_bytes&series=disk_read
 @pytest.fixture(scope="module")
 def attic(product: Product) -> str:
     """The host that has a month of samples."""
-    environment = {**product.environment, "DJANGO_SETTINGS_MODULE": "aicleaner_site.settings"}
-    subprocess.run([sys.executable, "-c", FILL], cwd=BASE_DIR, env=environment, check=True)
+    subprocess.run([sys.executable, "-c", FILL], cwd=BASE_DIR, env=product.environment, check=True)
     return "attic"
 
 
@@ -266,8 +265,7 @@ store_rolled("slow-box", end - n, columns)
 def test_the_page_says_why_a_model_was_slow_beside_power_and_clocks_on_one_cursor(
     page: Page, product: Product
 ) -> None:
-    environment = {**product.environment, "DJANGO_SETTINGS_MODULE": "aicleaner_site.settings"}
-    subprocess.run([sys.executable, "-c", SLOW], cwd=BASE_DIR, env=environment, check=True)
+    subprocess.run([sys.executable, "-c", SLOW], cwd=BASE_DIR, env=product.environment, check=True)
     look(page, product, "range=6h&host=slow-box")
     said = page.locator("#speeds .slower")
     expect(said).to_contain_text("18 % fewer tokens/s: power-capped 62 % of the interval (3.0 % before)")

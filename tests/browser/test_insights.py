@@ -28,8 +28,7 @@ services.look_at_series(settings.HOST_NAME, datetime.fromtimestamp(end + 3, UTC)
 def test_a_disk_that_fills_is_said_on_the_open_page_and_dismissed(page: Page, product: Product) -> None:
     page.goto(f"{product.web_url}/insights/")
     expect(page.locator("#insights")).to_contain_text("Nothing can be said yet")
-    environment = {**product.environment, "DJANGO_SETTINGS_MODULE": "aicleaner_site.settings"}
-    subprocess.run([sys.executable, "-c", FILL], cwd=BASE_DIR, env=environment, check=True)
+    subprocess.run([sys.executable, "-c", FILL], cwd=BASE_DIR, env=product.environment, check=True)
     expect(page.locator("#insights")).to_contain_text("reaches 100 % in", timeout=10_000)
     expect(page.locator("#insights")).to_contain_text("Delete models or old data")
 
