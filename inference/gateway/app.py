@@ -251,9 +251,7 @@ class Gateway:
         if meter.left:
             record["error"] = record["error"] or GONE
         if meter.slot is not None:
-            # What a cloud answered in its place says nothing of the slot.
-            own = meter.engine == meter.slot[0]
-            finished = own and meter.complete and meter.status == 200 and not meter.left
+            finished = meter.complete and meter.status == 200 and not meter.left
             self.slots.ended(meter.slot, meter.request_id, finished=finished, left=meter.left)
         if meter.key is not None:
             self.access.finish(meter.key, meter, record)
@@ -344,6 +342,9 @@ class Gateway:
             meter.error = str(error)
             await send_error(send, meter, 503, meter.error)
         except EngineFailedError as error:
+            if meter.slot is not None:  # what a cloud answers says nothing of it
+                self.slots.ended(meter.slot, meter.request_id, finished=False, left=False)
+                meter.slot = None
             await self.fallbacks.help_out(fallback, error, values, meter, send)
 
     async def _kept(

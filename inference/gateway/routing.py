@@ -37,7 +37,7 @@ class Routing:
         elif not engine.up:
             return ENGINE_DOWN
         if fallback.on_queue is not None and n_waiting > fallback.on_queue:
-            return f"fallback: {n_waiting} requests wait"
+            return f"fallback: {n_waiting} {'request waits' if n_waiting == 1 else 'requests wait'}"
         if LEVELS[self.pressure.level] >= LEVELS[fallback.on_pressure]:
             return f"fallback: memory pressure {self.pressure.level}"
         return ""

@@ -3,8 +3,8 @@
 When a client leaves amid an answer on a busy CPU, Ollama (seen with 0.33.0, in 1 of 30 cases) may never release the slot: later
 requests for the model wait without a byte, while /api/ps looks as usual. Unloading the model frees it. A long prompt
 looks the same from outside, so three things have to come together: somebody left amid an answer of the model and none was
-finished since; a request has waited without a byte for long, while no other answer of the model is on its way; and the engine's
-runners rest, where they can be seen."""
+finished since; requests have waited without a byte for long, while no answer of the model is on its way; and the engine's
+runners rest meanwhile, where they can be seen."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -25,8 +25,10 @@ class Standing:
     waiting: dict[str, float] = field(default_factory=dict)  # since when, by the monotonic clock
     answering: set[str] = field(default_factory=set)
     left: bool = False  # somebody left amid an answer, and none was finished since
-    quiet_since: float | None = None
-    cpu_s: float | None = None  # of the runners at `quiet_since`
+    # How long requests waited for it without a byte, the runners at rest. It adds up: with a fallback each gives up soon.
+    quiet_s: float = 0.0
+    looked_at: float | None = None  # while somebody waited
+    cpu_s: float = 0.0  # of the runners at `looked_at`
 
 
 class Slots:
@@ -63,10 +65,12 @@ class Slots:
         """Models that may be stuck: only for these the runners have to be looked at."""
         found = []
         for key, model in self._models.items():
-            if model.left and model.waiting and not model.answering and key in loaded:
+            if not model.left or model.answering or key not in loaded:
+                model.quiet_s, model.looked_at = 0.0, None
+            elif model.waiting:
                 found.append(key)
             else:
-                model.quiet_since = None
+                model.looked_at = None
         return found
 
     def stuck(
@@ -81,18 +85,18 @@ class Slots:
                 continue
             since = min(model.waiting.values())
             seen = here(key)
-            if model.quiet_since is None or model.quiet_since < since:
-                model.quiet_since, model.cpu_s = now, cpu_s if seen else None
-            elif model.cpu_s is not None and cpu_s - model.cpu_s > AT_REST * (now - model.quiet_since):
-                model.quiet_since, model.cpu_s = now, cpu_s
-            if now - model.quiet_since >= self.quiet_s * (1 if seen else UNSEEN):
+            if model.looked_at is not None:
+                rests = not seen or cpu_s - model.cpu_s <= AT_REST * (now - model.looked_at)
+                model.quiet_s = model.quiet_s + now - max(model.looked_at, since) if rests else 0.0
+            model.looked_at, model.cpu_s = now, cpu_s
+            if model.quiet_s >= self.quiet_s * (1 if seen else UNSEEN):
                 found[key] = len(model.waiting)
         return found
 
     def freed(self, key: Key) -> None:
         """The model is unloaded for it. Should that not help, it is found again as long after."""
         if model := self._models.get(key):
-            model.quiet_since = None
+            model.quiet_s, model.looked_at = 0.0, None
             self._freed |= model.waiting.keys()
 
     def was_freed(self, request_id: str) -> bool:

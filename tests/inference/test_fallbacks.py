@@ -184,7 +184,7 @@ def test_too_many_that_wait_go_to_the_cloud(
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(chat, gateway)
         assert shed.asked.wait(30)
-        assert facts(chat(gateway)) == (200, "sky", "fallback: 1 requests wait")
+        assert facts(chat(gateway)) == (200, "sky", "fallback: 1 request waits")
         shed.go_on.set()
         assert facts(waiting.result()) == (200, "shed", "local")
 

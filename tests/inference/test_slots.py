@@ -97,6 +97,22 @@ def test_a_request_that_failed_says_nothing_of_the_slot() -> None:
     assert story.look(600)
 
 
+@pytest.mark.parametrize("busy", [False, True])
+def test_requests_that_a_fallback_takes_away_add_up(busy: bool) -> None:
+    """Each waits 20 s, then a cloud answers it for 10 s, in which the runner rests whatever the slot does."""
+    story = Story(cpu_s=lambda now: min(now % 30, 20) + now // 30 * 20 if busy else 7.0)
+    story.slots.ended(M, "second", finished=False, left=False)
+    for n in range(4):
+        story.now = 30.0 * n
+        story.slots.asked(M, f"asked {n}", story.now)
+        found = story.look(20)
+        story.slots.ended(M, f"asked {n}", finished=False, left=False)
+        assert story.look(10) == []
+        if found:
+            break
+    assert (found[:1], n) == ([] if busy else [30.0 * 3 + 4], 3)
+
+
 def test_nothing_is_kept_of_models_without_requests() -> None:
     slots = Slots()
     for n in range(100):

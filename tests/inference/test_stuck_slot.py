@@ -11,9 +11,13 @@ import redis
 
 from aicleaner_site.valkey import ValkeyServer
 from inference.gateway.memory import NEWS_STREAM
+from inference.gateway.pushed import ENGINE_KEYS
+from safeguards.sealing import engine_secrets
+from tests.inference import gateways
+from tests.inference.cloud_server import KEY, cloud_server
 from tests.inference.serving import Server
 from tests.inference.test_engine import open_stream
-from tests.inference.test_transcripts import call
+from tests.inference.test_transcripts import Answer, call
 from tests.inference.upstream import Upstream, chunk, chunked_head, response
 from tests.product import wait_for
 
@@ -68,18 +72,29 @@ def ollama() -> Iterator[StuckOllama]:
         yield found
 
 
-def test_a_slot_that_hangs_is_freed_and_who_waited_is_answered(
-    ollama: StuckOllama, own_valkey: ValkeyServer, own_store: redis.Redis
-) -> None:
+@pytest.fixture
+def stuck_gateway(
+    ollama: StuckOllama, own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Server]:
+    """Before an Ollama whose client just left amid an answer."""
+    monkeypatch.setenv(ENGINE_KEYS, " ".join(engine_secrets.keys()))
     options = ("--valkey", own_valkey.url, "--engine", f"ollama={ollama.upstream.url}", "--slot-quiet", "1")
     with Server("inference.gateway", *options) as gateway:
-        body = {"model": MODEL, "prompt": "x"}
-        connection, answer = open_stream(gateway, body)
+        connection, answer = open_stream(gateway, {"model": MODEL, "prompt": "x"})
         answer.close()
         connection.close()
         wait_for(lambda: ollama.stuck.is_set() and ollama.upstream.left.acquire(blocking=False), "it left")
-        asked = {**body, "stream": False}
-        found = call(gateway.url, "POST", "/api/generate", {}, asked)
+        yield gateway
+
+
+def generate(gateway: Server) -> Answer:
+    return call(gateway.url, "POST", "/api/generate", {}, {"model": MODEL, "prompt": "x", "stream": False})
+
+
+def test_a_slot_that_hangs_is_freed_and_who_waited_is_answered(
+    ollama: StuckOllama, stuck_gateway: Server, own_store: redis.Redis
+) -> None:
+    found = generate(stuck_gateway)
     assert ollama.unloaded.is_set()
     assert (found.status, json.loads(found.body)["response"]) == (200, "well")
     assert ollama.n_waiting.acquire(blocking=False)
@@ -92,3 +107,22 @@ def test_a_slot_that_hangs_is_freed_and_who_waited_is_answered(
         told["reason"]
         == "its slot was stuck: 1 request waited in vain after a client had left amid an answer"
     )
+
+
+def test_a_slot_is_freed_although_a_cloud_answers_for_it(
+    ollama: StuckOllama, stuck_gateway: Server, own_store: redis.Redis
+) -> None:
+    """No request waits as long as it takes to find the slot stuck."""
+    with cloud_server() as cloud:
+        sealed = engine_secrets.seal({"key": KEY})
+        sky = {"kind": "openai", "name": "sky", "url": cloud.url, "priority": 50, "sealed": sealed}
+        assert gateways.hand_over_engines(own_store, sky) == "ok"
+        assert gateways.hand_over_fallback(own_store, MODEL, "sky", "gpt-4o-mini", first_byte_s=0.7) == "ok"
+        routes = []
+        for _ in range(60):
+            routes.append(generate(stuck_gateway).headers["x-aicleaner-route"])
+            if ollama.unloaded.is_set():
+                break
+        assert ollama.unloaded.is_set()
+        assert set(routes[:-1]) == {"fallback: no answer in time"}
+        wait_for(lambda: generate(stuck_gateway).headers["x-aicleaner-route"] == "local", "it answers again")
