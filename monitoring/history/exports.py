@@ -2,14 +2,16 @@
 
 import csv
 import io
-import json
 from dataclasses import asdict
 from typing import Any
+
+import numpy as np
+import orjson
 
 from monitoring.history.groups import unit
 from monitoring.history.parameters import View, iso
 from monitoring.history.selectors import events, p95_note, resolution, rounded, stretch
-from monitoring.store.packing import is_counter
+from monitoring.store.packing import Floats, is_counter
 
 # Rows of a file: all buckets of the shown tier, merged only beyond this.
 ROWS = 5000
@@ -22,7 +24,7 @@ def as_csv(view: View, now: float) -> str:
     for (host, name), (buckets, _) in shown.lines.items():
         head += [f"{name} {what} on {host}" for what in ("mean", "min", "max", "samples")]
         digits = _digits(name)
-        columns += [rounded(each, digits) for each in (buckets.mean, buckets.low, buckets.high)]
+        columns += [_cells(rounded(each, digits)) for each in (buckets.mean, buckets.low, buckets.high)]
         columns.append([int(n) for n in buckets.count.tolist()])
     out = io.StringIO()
     writer = csv.writer(out)
@@ -33,7 +35,7 @@ def as_csv(view: View, now: float) -> str:
     return out.getvalue()
 
 
-def as_json(view: View, now: float) -> str:
+def as_json(view: View, now: float) -> bytes:
     shown = stretch(view, now, points=ROWS)
     series: list[dict[str, Any]] = [
         {
@@ -43,12 +45,12 @@ def as_json(view: View, now: float) -> str:
             "mean": rounded(buckets.mean, _digits(name)),
             "min": rounded(buckets.low, _digits(name)),
             "max": rounded(buckets.high, _digits(name)),
-            "samples": [int(n) for n in buckets.count.tolist()],
+            "samples": buckets.count.astype(int),
             "summary": asdict(summary),
         }
         for (host, name), (buckets, summary) in shown.lines.items()
     ]
-    return json.dumps(
+    return orjson.dumps(
         {
             "from": iso(view.start),
             "to": iso(view.end),
@@ -60,8 +62,13 @@ def as_json(view: View, now: float) -> str:
             "series": series,
             "events": events(view),
         },
-        allow_nan=False,
+        option=orjson.OPT_SERIALIZE_NUMPY,  # NaN as null
     )
+
+
+def _cells(values: Floats) -> list[float | None]:
+    known = np.isfinite(values).tolist()
+    return [value if ok else None for value, ok in zip(values.tolist(), known, strict=True)]
 
 
 def _digits(name: str) -> int:

@@ -80,7 +80,7 @@ def stretch(view: View, now: float, *, earlier_s: int = 0, points: int = POINTS)
 
 
 def charts(view: View, now: float) -> dict[str, Any]:
-    """Everything that the page draws, as JSON; times in s since 1970, unknown is null."""
+    """Everything that the page draws; times in s since 1970, unknown is None, and NaN in an array."""
     shown = stretch(view, now)
     then = stretch(view, now, earlier_s=view.earlier_s) if view.compare else None
     banded = view.band and shown.step > RAW_S
@@ -150,8 +150,8 @@ def _line(
     return found
 
 
-def rounded(values: Floats, digits: int = 5) -> list[float | None]:
-    """To that many significant digits; unknown is None."""
+def rounded(values: Floats, digits: int = 5) -> Floats:
+    """To that many significant digits; unknown is NaN."""
     size = np.abs(values)
     with np.errstate(divide="ignore", invalid="ignore"):
         power = np.where(size > 0, np.floor(np.log10(size)), 0)
@@ -162,8 +162,7 @@ def rounded(values: Floats, digits: int = 5) -> list[float | None]:
         )  # whole powers: no digits of rounding
         found = np.rint(values * up / down) * down / up
         found = np.where(np.isfinite(found), found, values)
-    known = np.isfinite(values).tolist()
-    return [value if ok else None for value, ok in zip(found.tolist(), known, strict=True)]
+    return np.where(np.isfinite(values), found, np.nan)
 
 
 def resolution(shown: Stretch) -> str:

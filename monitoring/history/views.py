@@ -1,10 +1,10 @@
 """The page, its data and its files; all take the same query string."""
 
-import json
 import time
 from collections.abc import Callable
 from urllib.parse import urlencode
 
+import orjson
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -122,11 +122,11 @@ def _answer(request: HttpRequest, answer: Callable[[View, float], HttpResponse])
 
 
 def _json(found: object) -> HttpResponse:
-    text = json.dumps(found, separators=(",", ":"), allow_nan=False)
+    text = orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY)  # NaN as null
     return HttpResponse(text, content_type="application/json")
 
 
-def _file(view: View, ending: str, content_type: str, text: str) -> HttpResponse:
+def _file(view: View, ending: str, content_type: str, text: str | bytes) -> HttpResponse:
     name = f"history-{iso(view.start)}-{iso(view.end)}.{ending}".replace(":", "")
     return HttpResponse(
         text,
