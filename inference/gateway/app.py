@@ -7,15 +7,13 @@ import time
 from contextlib import suppress
 from typing import Any
 
-import aiohttp
 import redis.asyncio
 from redis.exceptions import RedisError
-from yarl import URL
 
 from inference.gateway.access import Access, AccessRules
 from inference.gateway.added import AddedEngines
-from inference.gateway.aliases import Aliases, Fallback
-from inference.gateway.answers import broken_off, own_headers, replay, respond, send_error
+from inference.gateway.aliases import Aliases
+from inference.gateway.answers import replay, respond, send_error
 from inference.gateway.api_keys import ApiKeys
 from inference.gateway.asgi import Message, Receive, Scope, Send
 from inference.gateway.bodies import ClientGoneError, TooLargeError, Upload, read_body
@@ -23,9 +21,10 @@ from inference.gateway.cache import Cache, Entry, Recording
 from inference.gateway.clouds import Clouds
 from inference.gateway.engines import Engine, Engines
 from inference.gateway.eviction import Rules
-from inference.gateway.fallbacks import EngineFailedError, Fallbacks, refused
+from inference.gateway.fallbacks import EngineFailedError, Fallbacks
+from inference.gateway.forwarding import Forwarding
 from inference.gateway.frames import Frame, Frames, Zones
-from inference.gateway.headers import HOP_BY_HOP, MARK, is_local, outgoing
+from inference.gateway.headers import MARK, is_local
 from inference.gateway.keys import family_of, key_of
 from inference.gateway.loads import Loads, kept_tokens, load_options
 from inference.gateway.memory import Memory
@@ -46,7 +45,7 @@ from inference.gateway.profile import (
 from inference.gateway.prompts import prompt_bytes, prompt_text
 from inference.gateway.pushed import Pushed
 from inference.gateway.records import Records
-from inference.gateway.routing import ENGINE_DOWN, Routing
+from inference.gateway.routing import Routing
 from inference.gateway.sessions import Sessions
 from inference.gateway.slots import Slots
 from inference.gateway.stats import Stats
@@ -119,6 +118,15 @@ class Gateway:
         )
         self.routing = Routing(self.engines, self.models, self.memory.pressure)
         self.union = Union(self.engines, self.models)
+        self.forwarding = Forwarding(
+            self.engines,
+            self.sessions,
+            self.models,
+            self.slots,
+            self.stats,
+            mark=self.mark,
+            silent_s=self.silent_s,
+        )
         clouds = Clouds(self.engines, self.stats, self.silent_s)
         self.fallbacks = Fallbacks(self.routing, clouds, self.stats)
         for pushed in self._pushed:
@@ -200,7 +208,7 @@ class Gateway:
             length = int(found.get(b"content-length", b"0") or 0)
             if scope["path"].startswith("/api/blobs/") and scope["method"] == "POST":
                 upload = Upload(receive, length)
-                await self._forward(scope, headers, upload, meter, send, self.engines.current)
+                await self.forwarding.forward(scope, upload, meter, send, self.engines.current)
             else:
                 body = await read_body(receive, length, self.max_body)
                 values = meter.read_request(body)
@@ -211,14 +219,14 @@ class Gateway:
                         return
                 watch = asyncio.create_task(_cancel_when_gone(receive, forward, meter, self.cache))
                 if values is not None:
-                    await self._infer(scope, headers, values, body, meter, send)
+                    await self._infer(scope, values, body, meter, send)
                 elif self.union.wants(scope["method"], scope["path"]):
                     await respond(
                         send, meter, 200, await self.union.answer(scope["path"]), "application/json"
                     )
                 else:
                     engine = self.routing.of_one_model(scope["path"], body) or self.engines.current
-                    await self._forward(scope, headers, body, meter, send, engine)
+                    await self.forwarding.forward(scope, body, meter, send, engine)
         except TooLargeError as error:
             meter.error = str(error)
             await send_error(send, meter, 413, meter.error)
@@ -260,16 +268,10 @@ class Gateway:
         self.records.add(record)
 
     async def _infer(
-        self,
-        scope: Scope,
-        headers: list[tuple[bytes, bytes]],
-        values: dict[str, Any],
-        body: bytes,
-        meter: Meter,
-        send: Send,
+        self, scope: Scope, values: dict[str, Any], body: bytes, meter: Meter, send: Send
     ) -> None:
         """A request for a model: what its name stands for, the profile's options, the cache, its turn, the engine."""
-        found = dict(headers)
+        headers = dict(scope["headers"])
         alias = self.aliases.find(meter.model)
         fallback = None if alias is None else alias.fallback
         if alias is not None and alias.target and (fallback or self.models.may_have(alias.target)):
@@ -279,29 +281,14 @@ class Gateway:
         model = full_name(meter.model)
         listed_by = self.models.engine_of(model)
         engine = listed_by or self.engines.current
-        named = found.get(b"x-aicleaner-profile", b"").decode("latin-1")
+        named = headers.get(b"x-aicleaner-profile", b"").decode("latin-1")
         try:
             profile = self.profiles.choose(named)
         except UnknownProfileError as error:
             meter.error = str(error)
             await send_error(send, meter, 400, meter.error)
             return
-        meter.profile = None if profile.name == NONE.name else profile.name
-        fields = fill(
-            profile,
-            meter.path,
-            values,
-            names=(meter.alias, meter.model),
-            one_thread=self.models.on_one_thread(engine, model),
-        )
-        if fields:
-            body = splice(body, values, fields)
-            values |= fields
-            if meter.path.startswith("/v1/"):
-                meter.ignored = ",".join(loading_options(fields))
-        meter.prompt_bytes = prompt_bytes(values)
-        if self.keep_prompt and self.records.takes_prompts:
-            meter.prompt, meter.prompt_shortened = prompt_text(values, self.keep_prompt)
+        body = self._with_options_of(profile, engine, model, values, body, meter)
         if engine.is_cloud:
             await self.fallbacks.ask(engine, self.models.cloud_name(engine, model), values, meter, send)
             return
@@ -311,8 +298,8 @@ class Gateway:
             return
         self.memory.used(engine.url, model, time.monotonic())
         digest = self.models.digest(engine.url, model)
-        if digest and self.cache.wants(profile, meter.path, values, found.get(b"cache-control", b"")):
-            meter.zone = found.get(b"x-aicleaner-zone", b"").decode("latin-1").strip()
+        if digest and self.cache.wants(profile, meter.path, values, headers.get(b"cache-control", b"")):
+            meter.zone = headers.get(b"x-aicleaner-zone", b"").decode("latin-1").strip()
             where = (meter.path, engine.url, digest, values)
             key = key_of(*where)
             entry, frame = await self._kept(key, where, profile, meter)
@@ -330,14 +317,8 @@ class Gateway:
             ) as waited:
                 if waited:
                     meter.waited_ms = (time.monotonic() - arrived) * 1000
-                # Ollama's /v1 has no place for options: whatever stands there loads nothing.
-                deaf = engine.kind == "ollama" and meter.path.startswith("/v1/")
-                meter.asked = {} if deaf else load_options(values)
-                meter.kept_tokens = kept_tokens({} if deaf else values)
-                if engine.kind == "ollama":
-                    meter.slot = (engine.url, model)
-                    self.slots.asked(meter.slot, meter.request_id, time.monotonic())
-                await self._forward(scope, headers, body, meter, send, engine, fallback)
+                self._note_start(engine, model, values, meter)
+                await self.forwarding.forward(scope, body, meter, send, engine, fallback)
         except TooManyWaitingError as error:
             meter.error = str(error)
             await send_error(send, meter, 503, meter.error)
@@ -346,6 +327,38 @@ class Gateway:
                 self.slots.ended(meter.slot, meter.request_id, finished=False, left=False)
                 meter.slot = None
             await self.fallbacks.help_out(fallback, error, values, meter, send)
+
+    def _with_options_of(
+        self, profile: Profile, engine: Engine, model: str, values: dict[str, Any], body: bytes, meter: Meter
+    ) -> bytes:
+        """The body with what the profile adds to it; `values` and the record get it too."""
+        meter.profile = None if profile.name == NONE.name else profile.name
+        fields = fill(
+            profile,
+            meter.path,
+            values,
+            names=(meter.alias, meter.model),
+            one_thread=self.models.on_one_thread(engine, model),
+        )
+        if fields:
+            body = splice(body, values, fields)
+            values |= fields
+            if meter.path.startswith("/v1/"):
+                meter.ignored = ",".join(loading_options(fields))
+        meter.prompt_bytes = prompt_bytes(values)
+        if self.keep_prompt and self.records.takes_prompts:
+            meter.prompt, meter.prompt_shortened = prompt_text(values, self.keep_prompt)
+        return body
+
+    def _note_start(self, engine: Engine, model: str, values: dict[str, Any], meter: Meter) -> None:
+        """What the request loads the model with, and that it waits for a slot of it."""
+        # Ollama's /v1 has no place for options: whatever stands there loads nothing.
+        deaf = engine.kind == "ollama" and meter.path.startswith("/v1/")
+        meter.asked = {} if deaf else load_options(values)
+        meter.kept_tokens = kept_tokens({} if deaf else values)
+        if engine.kind == "ollama":
+            meter.slot = (engine.url, model)
+            self.slots.asked(meter.slot, meter.request_id, time.monotonic())
 
     async def _kept(
         self, key: bytes, where: tuple[str, str, str, dict[str, Any]], profile: Profile, meter: Meter
@@ -360,132 +373,6 @@ class Gateway:
         if entry is None and frame is not None:
             entry, meter.distance = self.cache.find_near(frame, limit, profile, time.monotonic())
         return entry, frame
-
-    async def _forward(
-        self,
-        scope: Scope,
-        headers: list[tuple[bytes, bytes]],
-        body: "bytes | Upload",
-        meter: Meter,
-        send: Send,
-        engine: Engine,
-        fallback: Fallback | None = None,
-    ) -> None:
-        """Raises EngineFailedError where there is a fallback and nothing was sent yet."""
-        # Both as they came: nothing is decoded, quoted or put in order on the way.
-        path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
-        if scope["query_string"]:
-            path += "?" + scope["query_string"].decode("latin-1")
-        sent = [*outgoing(headers, meter), (MARK.decode(), self.mark)]
-        if isinstance(body, Upload) and body.length:
-            sent.append(("content-length", str(body.length)))
-        problem: Exception | None = None
-        for attempt in (0, 1):
-            meter.engine, meter.engine_kind, meter.engine_name = engine.url, engine.kind, engine.name
-            context: dict[str, bool] = {}
-            try:
-                async with (
-                    asyncio.timeout(fallback.first_byte_s if fallback else None) as first_byte,
-                    self.sessions.both(added=engine.added)[attempt].request(
-                        scope["method"],
-                        URL(engine.url + path, encoded=True),
-                        headers=sent,
-                        data=body.parts() if isinstance(body, Upload) else body or None,
-                        allow_redirects=False,
-                        trace_request_ctx=context,
-                    ) as answer,
-                ):
-                    first_byte.reschedule(None)
-                    if answer.status >= 500 and attempt == 0 and self.slots.was_freed(meter.request_id):
-                        continue  # its model was unloaded to free a slot that hung
-                    if fallback is not None and answer.status >= 500:
-                        raise await refused(answer)
-                    if answer.status == 404 and meter.counted and answer.content_type == "text/plain":
-                        await send_error(send, meter, 404, _too_old(engine, scope["path"], meter))
-                    else:
-                        await self._pass_back(answer, meter, send)
-                    return
-            except aiohttp.ClientConnectorError as error:
-                problem = error  # nothing was sent: the next engine may have it
-                await self.engines.probe(newer_than=meter.started)
-                engine, again = self._next(engine, meter, has_fallback=fallback is not None)
-            except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
-                if isinstance(body, Upload) and body.problem is not None:
-                    raise body.problem from error
-                problem = error
-                # The engine had closed the kept connection already.
-                again = (
-                    (bool(context.get("reused")) or self.slots.was_freed(meter.request_id))
-                    and meter.status == 0
-                    and not isinstance(error, TimeoutError)
-                )
-            if not again or (isinstance(body, Upload) and body.started):
-                break
-        reason = str(problem) or type(problem).__name__
-        log.warning("%s %s: engine %s failed: %s", scope["method"], scope["path"], meter.engine, reason)
-        silent = isinstance(problem, TimeoutError) and not isinstance(problem, aiohttp.ConnectionTimeoutError)
-        if silent:
-            limit = (fallback.first_byte_s if fallback else None) or self.silent_s
-            meter.error = f"the engine at {meter.engine} has been silent for {limit:g} s"
-        else:
-            meter.error = f"the engine at {meter.engine} does not answer: {reason}"
-        if meter.status == 0:
-            status = 504 if silent else 502
-            if fallback is not None:
-                text, meter.error = meter.error, ""
-                raise EngineFailedError(
-                    text, status, "fallback: no answer in time" if silent else ENGINE_DOWN
-                )
-            await send_error(send, meter, status, meter.error)
-        else:
-            await broken_off(meter, send)
-
-    def _next(self, failed: Engine, meter: Meter, *, has_fallback: bool) -> tuple[Engine, bool]:
-        """The engine to ask after one that could not be connected to, and whether there is sense in it: it is another that has
-        the model, or, where nobody else would help out, any; or the same one, which is back."""
-        other = self.models.engine_of(full_name(meter.model)) if meter.model else None
-        if other is not None and not other.is_cloud:
-            return other, other is not failed or failed.up
-        other = failed if has_fallback else self.engines.current
-        return other, other is not failed or failed.up
-
-    async def _pass_back(self, answer: aiohttp.ClientResponse, meter: Meter, send: Send) -> None:
-        meter.status, meter.content_type = answer.status, answer.headers.get("Content-Type", "")
-        meter.encoding = answer.headers.get("Content-Encoding", "")
-        headers = [
-            (name.lower(), value)
-            for name, value in answer.raw_headers
-            if name.lower() not in HOP_BY_HOP or name.lower() == b"content-length"
-        ]
-        await send(
-            {
-                "type": "http.response.start",
-                "status": answer.status,
-                "headers": [*headers, *own_headers(meter)],
-            }
-        )
-        content = answer.content
-        chunk = await content.readany()
-        if meter.counted and chunk:
-            self.stats.n_answering += 1
-            if meter.slot is not None:
-                self.slots.answers(meter.slot, meter.request_id)
-        while not meter.complete:
-            self.stats.pieces(meter.see(chunk))
-            meter.complete = content.at_eof()  # a short answer goes out in one piece with its end
-            await send({"type": "http.response.body", "body": chunk, "more_body": not meter.complete})
-            if not meter.complete:
-                chunk = await content.readany()
-
-
-def _too_old(engine: Engine, path: str, meter: Meter) -> str:
-    """A server that knows an endpoint answers in JSON. Notes it in the record."""
-    version = f" {engine.version}" if engine.version else ""
-    instead = (
-        "; /api/embeddings, which takes one text at a time, may be there" if path == "/api/embed" else ""
-    )
-    meter.error = f"{engine.name}{version} has no {path}: it is too old for it{instead}"
-    return meter.error
 
 
 async def _cancel_when_gone(
