@@ -47,6 +47,7 @@ class ChannelConfig(models.Model):
 
     class Meta:
         ordering = ("name",)
+        verbose_name = "channel"
 
     def __str__(self) -> str:
         return self.name

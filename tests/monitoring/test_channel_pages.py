@@ -176,7 +176,7 @@ def test_wrong_input_is_said_beside_its_field_and_the_rest_is_kept(
 
 def test_a_name_is_given_once(admin_client: Client) -> None:
     add(admin_client, "webhook")
-    assert "already exists" in add(admin_client, "mqtt").content.decode()
+    assert "Channel with this Name already exists." in add(admin_client, "mqtt").content.decode()
 
 
 @pytest.mark.parametrize(
