@@ -15,7 +15,7 @@ class Network(Reader):
 
     def read(self, now: float) -> Reading:
         values: Values = {}
-        for line in self.dev.read().decode().split("\n")[2:]:
+        for line in self.dev.read().decode(errors="replace").split("\n")[2:]:
             name, colon, counters = line.partition(":")
             interface = name.strip()
             if not colon or interface.startswith(LEFT_OUT):
