@@ -191,7 +191,7 @@ OTLP_ENABLED = any(
     os.environ.get(f"OTEL_EXPORTER_OTLP_{name}ENDPOINT") for name in ("", "METRICS_")
 ) and not env.flag("OTEL_SDK_DISABLED")
 OTLP_INTERVAL_S = env.integer("OTEL_METRIC_EXPORT_INTERVAL", 60_000) / 1000
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "aicleaner_site.beat_schedule:Schedule"
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "heartbeat": {"task": "aicleaner_site.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
     "store request records": {
