@@ -11,7 +11,7 @@ from inference.engine.store import ModelStore
 from inference.gateway.headers import is_welcome as gateway_welcomes
 from tests.inference.serving import Server
 from tests.inference.test_engine import loaded, post
-from tests.inference.test_transcripts import call
+from tests.inference.test_transcripts import call, runner_pids
 from tests.product import wait_for
 
 HUGE = b"9" * 400
@@ -88,6 +88,18 @@ def test_a_model_that_is_deleted_amid_its_answer_is_listed_until_it_ends(engine:
         assert "short-lived:latest" in loaded(engine)
         assert answer.readline()
     wait_for(lambda: "short-lived:latest" not in loaded(engine), "it is gone")
+
+
+def test_a_file_stays_loaded_for_its_other_names_when_one_is_deleted(engine: Server) -> None:
+    post(engine, "/api/create", {"model": "first", "from": "tiny-utf8", "quantize": "q8_0", "stream": False})
+    call(engine.url, "POST", "/api/copy", {}, {"source": "first", "destination": "second"})
+    post(engine, "/api/generate", {"model": "first", "keep_alive": -1})
+    (before,) = runner_pids(engine, "second")
+    assert call(engine.url, "DELETE", "/api/delete", {}, {"model": "first"}).status == 200
+    assert loaded(engine)["second:latest"]["expires_at"].startswith("2318")
+    assert runner_pids(engine, "second") == [before]
+    assert call(engine.url, "DELETE", "/api/delete", {}, {"model": "second"}).status == 200
+    assert "second:latest" not in loaded(engine)
 
 
 def test_a_name_that_is_made_anew_leaves_no_file_behind(
