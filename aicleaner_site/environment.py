@@ -104,8 +104,10 @@ def ollama_url() -> str:
         raise ImproperlyConfigured(
             f"OLLAMA_HOST is '{raw}': {error}. Give host, host:port or http(s)://host:port."
         ) from error
-    if parts.scheme not in ("http", "https"):
-        raise ImproperlyConfigured(f"OLLAMA_HOST is '{raw}': give host, host:port or http(s)://host:port.")
+    if parts.scheme not in ("http", "https") or parts.path.strip("/"):
+        raise ImproperlyConfigured(
+            f"OLLAMA_HOST is '{raw}': give host, host:port or http(s)://host:port, without a path."
+        )
     host = parts.hostname or "127.0.0.1"
     if host == "0.0.0.0":  # noqa: S104 - a listening address, read as the loopback that reaches it
         host = "127.0.0.1"

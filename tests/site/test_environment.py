@@ -14,6 +14,7 @@ from aicleaner_site import environment
         ("box", "http://box:11434"),
         ("box:9", "http://box:9"),
         ("http://box", "http://box:80"),
+        ("http://box/", "http://box:80"),
         ("https://box", "https://box:443"),
         ("[::1]:9", "http://[::1]:9"),
     ],
@@ -25,7 +26,7 @@ def test_ollama_host_is_read_as_ollama_reads_it(
     assert environment.ollama_url() == url
 
 
-@pytest.mark.parametrize("given", ["ftp://box", "box:port", "box:99999"])
+@pytest.mark.parametrize("given", ["ftp://box", "box:port", "box:99999", "http://box/ollama"])
 def test_a_wrong_ollama_host_names_the_variable(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setenv("OLLAMA_HOST", given)
     with pytest.raises(ImproperlyConfigured, match="OLLAMA_HOST"):
