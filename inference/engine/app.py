@@ -74,7 +74,9 @@ async def guard(
         return told(request, EngineError(413, f"the request body is larger than {MAX_BODY_BYTES} bytes"))
     except web.RequestPayloadError as error:
         return told(request, EngineError(400, f"the request body can't be read: {error}"))
-    except (web.HTTPException, ConnectionResetError, asyncio.CancelledError):
+    except ConnectionResetError:  # the client has left, which is no error: nobody reads this
+        return web.Response(status=499)
+    except (web.HTTPException, asyncio.CancelledError):
         raise
     except RecursionError:
         return told(request, EngineError(400, "exceeded max depth"))

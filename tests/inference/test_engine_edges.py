@@ -1,6 +1,7 @@
 """Corners of the engine's API: numbers beyond every type, pages of apps, what a name leaves behind."""
 
 import json
+import socket
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,23 @@ def test_a_model_that_is_deleted_amid_its_answer_is_listed_until_it_ends(engine:
         assert "short-lived:latest" in loaded(engine)
         assert answer.readline()
     wait_for(lambda: "short-lived:latest" not in loaded(engine), "it is gone")
+
+
+def test_clients_that_leave_amid_a_stream_are_no_error_in_the_log(
+    tmp_path: Path, chain_models: dict[str, Path]
+) -> None:
+    seed = f"tiny-long={chain_models['tiny-long']}"
+    body = json.dumps({"model": "tiny-long", "prompt": "x", "options": {"num_predict": 40_000}}).encode()
+    head = f"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with Server("inference.engine", "--models", str(tmp_path), "--seed-model", seed) as server:
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.sendall(head + body)
+                assert client.recv(100)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset
+        post(server, "/api/generate", {"model": "tiny-long", "keep_alive": 0})
+        wait_for(lambda: not loaded(server), "the model is unloaded")
+        assert "Traceback" not in Path(server.log.name).read_text()
 
 
 def test_a_file_stays_loaded_for_its_other_names_when_one_is_deleted(engine: Server) -> None:
