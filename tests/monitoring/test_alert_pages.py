@@ -273,6 +273,16 @@ def test_resolving_by_hand_works_once(person: Client, alert: Alert) -> None:
     assert person.post("/alerts/999999/resolve/").status_code == 404
 
 
+def test_the_list_of_past_ones_says_who_had_seen_them(person: Client, alert: Alert) -> None:
+    person.post(f"/alerts/{alert.pk}/acknowledge/", {"note": "on it"})
+    services.resolve(alert.pk, who="tom", note="", now=timezone.now())
+    alert.refresh_from_db()
+    assert (alert.acknowledged_at, alert.acknowledged_until) == (None, None)
+    row = person.get("/alerts/?state=resolved").content.decode().partition("<tbody>")[2]
+    assert "anna" in row
+    assert "nobody" not in row
+
+
 def test_the_strip_has_the_worst_and_the_badge(person: Client, django_assert_num_queries: Any) -> None:
     make_alerts(3)
     with django_assert_num_queries(3):
@@ -327,6 +337,10 @@ def test_times_of_a_silence_are_the_viewers(person: Client) -> None:
         ({"reason": ""}, "Say why"),
         ({"start": "soon"}, "Give date and time"),
         ({"end": "2020-01-01T00:00"}, "That is over already"),
+        ({"start": "9999-12-31T23:59"}, "Give a year from 2000 to 2999"),
+        ({"end": "9999-12-31T23:59", "often": "FREQ=DAILY"}, "Give a year from 2000 to 2999"),
+        ({"start": "2999-12-31T23:59"}, "Give a year from 2000 to 2999"),
+        ({"start": "0001-01-01T00:00", "zone": "Pacific/Kiritimati"}, "Give a year from 2000 to 2999"),
         ({"start": "2036-01-02T00:00", "end": "2036-01-01T00:00"}, "It ends before it begins"),
         ({"lasts": "17"}, "not one of the available choices"),
     ],
