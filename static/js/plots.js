@@ -30,8 +30,9 @@ function frame(layout) {
   }, layout);
 }
 
-// Plotly knows no zones: on a date axis, numbers are instants (ms since 1970) and are shown as the viewer's wall clock.
-const wall = (value) => (typeof value === "number" ? value - new Date(value).getTimezoneOffset() * 60000 : value);
+// On a date axis, numbers are instants (ms since 1970) and are shown as the viewer's wall clock. As text: numbers Plotly would
+// take to the viewer's zone itself in some places and not in others.
+const wall = (value) => (typeof value === "number" ? new Date(value - new Date(value).getTimezoneOffset() * 60000).toISOString().slice(0, -1) : value);
 
 function inViewersZone({ data, layout }) {
   if (layout?.xaxis?.type !== "date") return { data, layout };
