@@ -374,6 +374,16 @@ def test_deliveries_are_looked_at_in_the_admin(admin: Client, alert: Alert) -> N
     assert admin.get(reverse("admin:monitoring_delivery_add")).status_code == 403
 
 
+def test_the_admin_shows_the_strip_too(admin: Client, alert: Alert) -> None:
+    for path in ("", "tuning/profile/", "tuning/profile/add/"):
+        page = admin.get(f"/admin/{path}").content.decode()
+        assert f'href="/alerts/{alert.pk}/"' in page
+        assert "Heat" in page
+    services.resolve(alert.pk, who="anna", note="", now=timezone.now())
+    assert "alert-strip" not in admin.get("/admin/").content.decode()
+    assert "alert-strip" not in Client().get("/admin/login/").content.decode()
+
+
 def test_rules_are_found_in_the_admin_and_edited_on_their_form(admin: Client) -> None:
     rule = make_rule()
     page = admin.get(reverse("admin:monitoring_rule_changelist")).content.decode()
