@@ -62,6 +62,16 @@ export function picture({ data, layout }, width, height) {
   return window.Plotly.toImage({ data: coloured(data), layout: whole }, { format: "png", width, height, scale: 2 });
 }
 
+// <button data-png="ID of a json_script">: the chart as a file, also by keyboard and on a phone, where Plotly's own button is not.
+document.addEventListener("click", async ({ target }) => {
+  const source = document.getElementById(target.closest("[data-png]")?.dataset.png);
+  if (!source) return;
+  const plot = JSON.parse(source.textContent), link = document.createElement("a");
+  link.href = await picture(inViewersZone(plot), 1200, plot.layout.height ?? 450);
+  link.download = `${plot.name}.png`;
+  link.click();
+});
+
 export function undraw(element) {
   window.Plotly.purge(element);
   drawn.delete(element);
