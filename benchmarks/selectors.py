@@ -64,8 +64,8 @@ def raw_results(run: Run, model: str | None = None) -> Iterator[tuple[Measuremen
         yield row, json.loads(zlib.decompress(bytes(row.raw)))
 
 
-def history(run: Run, other: Run, limit: int = 10) -> list[Run]:
-    """Earlier runs of the same configuration on the same host: they tell how far runs differ by themselves."""
+def history(run: Run, other: Run, limit: int = 50) -> list[Run]:
+    """Other runs that were asked for the same on the same host, the newest first: they tell how far runs differ by themselves."""
     same = Run.objects.filter(host=run.host, state=State.DONE, parameters=run.parameters)
     return list(same.exclude(pk__in=(run.pk, other.pk)).order_by("-created_at")[:limit])
 

@@ -216,8 +216,20 @@ def delete(request: HttpRequest, run_id: int) -> HttpResponse:
 @require_GET
 def result_json(request: HttpRequest, run_id: int) -> HttpResponse:
     run = get_object_or_404(Run, pk=run_id)
+    if run.is_over:
+        services.sum_up(run)
     answer = JsonResponse(exports.run_as_json(run), json_dumps_params={"indent": 2})
     answer["Content-Disposition"] = f'attachment; filename="benchmark-{run.pk}.json"'
+    return answer
+
+
+@require_GET
+def figures_csv(request: HttpRequest, run_id: int) -> HttpResponse:
+    run = get_object_or_404(Run, pk=run_id)
+    if run.is_over:
+        services.sum_up(run)
+    answer = HttpResponse(exports.figures_as_csv(run), content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = f'attachment; filename="benchmark-{run.pk}-figures.csv"'
     return answer
 
 
