@@ -6,10 +6,12 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aicleaner_site import preflight
+from aicleaner_site.management.commands.up import make_secret_key
 from tests.product import BASE_DIR, free_ports
 
 HOLD_LOCK = """
@@ -108,6 +110,20 @@ def test_a_disk_without_a_byte_is_told_as_full(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(preflight, "_try_to_write", refuse)
     with pytest.raises(preflight.CannotStartError, match="is full: 0 MiB are free"):
         preflight.make_folders()
+
+
+@pytest.mark.parametrize(("given", "made"), [(None, True), ("", True), ("a key of its own", False)])
+def test_a_secret_key_is_made_unless_one_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any, given: str | None, made: bool
+) -> None:
+    monkeypatch.delenv("AICLEANER_SECRET_KEY", raising=False)
+    if given is not None:
+        monkeypatch.setenv("AICLEANER_SECRET_KEY", given)
+    settings.DATA_DIR = tmp_path
+    make_secret_key()
+    file = tmp_path / "secret_key"
+    assert file.exists() is made
+    assert not made or (file.stat().st_mode & 0o777 == 0o600 and file.read_text() == settings.SECRET_KEY)
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])

@@ -124,7 +124,7 @@ def open_gateway_warning() -> list[str]:
 def make_secret_key() -> None:
     """Write `DATA_DIR/secret_key` (0600) unless it is there; a half-written key never stands under that name."""
     file = settings.DATA_DIR / "secret_key"
-    if "AICLEANER_SECRET_KEY" in os.environ:
+    if os.environ.get("AICLEANER_SECRET_KEY"):
         return
     if not file.exists():
         half = file.with_name(f"secret_key.{os.getpid()}")
