@@ -2,7 +2,10 @@
 
 from monitoring.readers.base import ProcFile, Rates, Reader, Reading, Roots, Values, label
 
-LEFT_OUT = ("lo", "veth", "br-", "docker", "virbr")
+LEFT_OUT = (
+    *("lo", "veth", "br-", "docker", "virbr"),
+    *("cali", "cni", "flannel", "vnet", "fwbr", "fwln", "fwpr"),  # of Kubernetes, libvirt and Proxmox
+)
 
 
 class Network(Reader):

@@ -96,6 +96,17 @@ def test_disks_and_network_are_rates_per_device(tmp_path: Path) -> None:
     assert any(name.startswith("network_receive_bytes_per_s") for name in network)
 
 
+def test_the_inner_ends_of_containers_and_guests_are_no_interfaces_of_the_host(tmp_path: Path) -> None:
+    names = ["lo", "eth0", "wg0", "veth1a2b", "cali0f9", "vnet3", "fwbr100i0", "docker0"]
+    (tmp_path / "proc/net").mkdir(parents=True)
+    lines = [f"{name}: 1000 1 0 0 0 0 0 0 2000 1 0 0 0 0 0 0\n" for name in names]
+    (tmp_path / "proc/net/dev").write_text("head\nhead\n" + "".join(lines))
+    reader = Network(roots(tmp_path))
+    values = reader.read(1.0).values
+    reader.close()
+    assert {name.partition("=")[2] for name in values} == {"eth0}", "wg0}"}
+
+
 def test_a_list_longer_than_a_page_is_read_whole() -> None:
     """The kernel hands most lists out a page at a time, which no recorded file does."""
     file = ProcFile(Path("/proc/self/smaps"), 2**24)
