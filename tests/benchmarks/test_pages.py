@@ -179,7 +179,6 @@ def test_energy_comes_from_the_recorded_power_and_its_cost_from_the_configuratio
         writer.write(second, {"gpu_power_w{gpu=0}": 90.0, "gpu_power_w{gpu=1}": 10.0, "gateway_running": 1.0})
     Run.objects.filter(pk=run.pk).update(started_at=NOW.fromtimestamp(now, NOW.tzinfo))
     started.refresh_from_db()
-    started.heartbeat_at = NOW.fromtimestamp(now + 100, NOW.tzinfo)
     execution.execute(started, stopping=lambda: "", stopped_as=State.INTERRUPTED)
     run.refresh_from_db()
     figures = run.figures[MODEL]
