@@ -53,7 +53,7 @@ def write_big(path: Path) -> int:
     ]
     random = np.random.default_rng(1)
     with path.open("wb") as out:
-        keys = [_text("general.architecture", "llama"), encoded("llama.block_count", BIG_LAYERS)]
+        keys = [encoded("general.architecture", "llama"), encoded("llama.block_count", BIG_LAYERS)]
         f16 = gguf.GGMLQuantizationType.F16
         write_header(out, keys, ((name, f16, shape) for name, shape in names), gguf.GGUF_DEFAULT_ALIGNMENT)
         for _, (columns, rows) in names:
@@ -62,13 +62,6 @@ def write_big(path: Path) -> int:
                 out.write(values.astype(np.float16).tobytes())
             pad(out, gguf.GGUF_DEFAULT_ALIGNMENT)
     return path.stat().st_size
-
-
-def _text(name: str, value: str) -> bytes:
-    def text(raw: bytes) -> bytes:
-        return len(raw).to_bytes(8, "little") + raw
-
-    return text(name.encode()) + int(gguf.GGUFValueType.STRING).to_bytes(4, "little") + text(value.encode())
 
 
 def quantize_big(folder: Path, level: str) -> tuple[int, int, float]:
