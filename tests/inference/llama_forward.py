@@ -38,7 +38,7 @@ class LlamaForward:
 
     def _times(self, values: Floats, name: str) -> Floats:
         self._note(name, values, 0, 1)
-        return values @ self.weights[name].T
+        return np.asarray(values @ self.weights[name].T)
 
     def _note(self, name: str, values: Floats, matrix: int, n_matrices: int) -> None:
         if name not in self.squares:
@@ -48,7 +48,8 @@ class LlamaForward:
         self.counts[name][matrix] += len(values)
 
     def _normed(self, x: Floats, name: str) -> Floats:
-        return x / np.sqrt(np.square(x).mean(-1, keepdims=True) + self.eps) * self.weights[name]
+        scale = np.sqrt(np.square(x).mean(-1, keepdims=True) + self.eps)
+        return np.asarray(x / scale * self.weights[name])
 
     def _attention(self, layer: int, x: Floats) -> Floats:
         n = len(x)
@@ -100,4 +101,4 @@ def _softmax(x: Floats) -> Floats:
 
 
 def _silu(x: Floats) -> Floats:
-    return x / (1 + np.exp(-np.clip(x, -700, 700)))
+    return np.asarray(x / (1 + np.exp(-np.clip(x, -700, 700))))
