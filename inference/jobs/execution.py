@@ -17,6 +17,7 @@ from inference.archives.selectors import find as find_archive
 from inference.child_process import ChildProcess
 from inference.errors import InferenceError, JobInputError
 from inference.jobs import services
+from inference.jobs.importance import COLLECT, find_calibration, kept_as, path_of
 from inference.jobs.parameters import JobParameters, engine
 from inference.models import JobState, ModelArchive, ModelJob, Variant
 from inference.models.archive import archive_path
@@ -30,7 +31,7 @@ NEWS_EVERY_S = 0.5
 STOP_WITHIN_S = 5.0
 END_TRIES = 5
 WITH_PROMPTS = ("quality", "score", "dynamic", "pruning")
-MEASURES = ("tensors", "speed", "quality", "score", "dynamic", "pruning", "unmeasured")
+MEASURES = ("tensors", "speed", "quality", "score", "dynamic", "importance", "pruning", "unmeasured")
 log = logging.getLogger(__name__)
 
 Stopping = Callable[[], str]  # why this process has to stop, "" while it has not
@@ -141,9 +142,16 @@ class Execution:
             archives.delete_archive(used, who=self.job.who, now=timezone.now(), but_for=self.job)
 
     def _plan(self, parameters: JobParameters) -> JobPlan:
+        asked = engine(parameters.engine_kind)
+        importance, calibration = None, None
+        if parameters.importance == COLLECT:
+            calibration = find_calibration(parameters.calibration, parameters.prompts)
+            importance = kept_as(self.job.source, asked.tags[self.job.source].digest, calibration)
+        elif parameters.importance:
+            importance = path_of(parameters.importance)
         return JobPlan(
             kind=cast("Kind", self.job.kind),
-            engine_url=engine(parameters.engine_kind).url,
+            engine_url=asked.url,
             engine_kind=parameters.engine_kind,
             source=self.job.source,
             target=self.job.target,
@@ -151,6 +159,8 @@ class Execution:
             maker=parameters.maker,
             budget=parameters.budget,
             max_loss=parameters.max_loss,
+            importance=importance,
+            calibration=calibration,
             layers=parameters.layers,
             folder=self.folder,
             measures=parameters.measures,

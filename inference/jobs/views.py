@@ -18,7 +18,7 @@ from inference import tasks
 from inference.aliases import selectors as aliases
 from inference.aliases import services as alias_services
 from inference.errors import InferenceError, NotAllowedError
-from inference.jobs import charts, reports, selectors, services
+from inference.jobs import charts, importance, reports, selectors, services
 from inference.jobs.forms import KINDS, JobForm
 from inference.jobs.heat_map import heat_map
 from inference.jobs.parameters import JobParameters, check
@@ -157,6 +157,7 @@ def variant_page(request: HttpRequest, variant_id: int) -> HttpResponse:
         "rows": reports.rows(variant),
         "heat_map": heat_map(variant),
         "pruning": pruning_of(variant),
+        "importance": importance.as_facts(variant),
         "is_used": aliases.target_of(variant.source) == variant.name,
     }
     return render(request, "inference/variant.html", context)

@@ -1,6 +1,7 @@
 """What each type costs: the sample model in every type, Dynamic at three budgets, and a file of 2 GB quantized.
 
-`python -m tests.bench.variants` writes the tables into docs/variants.md; as a part of `make bench` only the figures are shown."""
+`python -m tests.bench.variants` writes the tables into docs/variants.md, with `importance` that of types with and without an
+importance matrix; as a part of `make bench` only the figures are shown."""
 
 import json
 import os
@@ -15,16 +16,18 @@ import gguf
 import numpy as np
 
 from inference.gguf_tools.container import encoded, pad, write_header
-from inference.gguf_tools.mixes import FILE_TYPES
+from inference.gguf_tools.mixes import FILE_TYPES, NEED_IMPORTANCE
 from tests.bench import Row
 from tests.product import BASE_DIR, Product
 
 MODEL = "aicleaner-sample"
-TYPES = tuple(name for name in FILE_TYPES if name not in {"F32", "F16", "BF16"})
+TYPES = tuple(name for name in FILE_TYPES if name not in {"F32", "F16", "BF16", *NEED_IMPORTANCE})
+WEIGHED = ("Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K", "IQ3_S", "IQ3_XXS", "IQ2_M", "IQ2_S", "IQ2_XXS")
 BUDGETS = ("q3_K_M", "q4_K_M", "q5_K_M")
 BIG_LAYERS, BIG_DIM, BIG_FFN, BIG_VOCAB = 22, 2048, 8192, 32_000
 DOCS = BASE_DIR / "docs" / "variants.md"
 MARK = "<!-- made by python -m tests.bench.variants -->"
+WEIGHED_MARK, WEIGHED_END = "<!-- made by python -m tests.bench.variants importance -->", "<!-- end -->"
 
 
 def quantize(product: Product, level: str, *more: str) -> dict[str, Any]:
@@ -95,6 +98,14 @@ def run() -> Iterator[Row]:
             measures = quantize(product, level)["variant"]["measures"]
             yield Row(f"{level}: KL from F16", measures["quality"]["kl"]["value"] * 1e6, "1e-6 nats")
             yield Row(f"{level}: writing against F16", measures["speed"]["decode_tokens_per_s"]["ratio"], "x")
+        weighed = quantize(product, "q3_K_M", "--importance", "collect")["variant"]["measures"]
+        yield Row(
+            "q3_K_M: KL from F16 with an importance matrix",
+            weighed["quality"]["kl"]["value"] * 1e6,
+            "1e-6 nats",
+            measures["quality"]["kl"]["value"] * 1e6,
+            "below what it is without",
+        )
 
 
 def tables() -> Iterator[str]:
@@ -121,18 +132,43 @@ def tables() -> Iterator[str]:
             )
 
 
+def importance_table() -> Iterator[str]:
+    """The same prompts judge both: the first of the half that the matrix was not collected from."""
+    yield "| type | bytes | KL without, 1e-6 nats per token | KL with | same top without | with |"
+    yield "|---|---|---|---|---|---|"
+    judged = ("--n-prompts", "100", "--n-scored", "0", "--n-pairs", "0")
+    with Product() as product:
+        product.wait_until_healthy()
+        matrix = "collect"  # once
+        for level in WEIGHED:
+            plain: dict[str, Any] = {}
+            if level not in NEED_IMPORTANCE:
+                plain = quantize(product, level, *judged)["variant"]["measures"]["quality"]
+            variant = quantize(product, level, "--importance", matrix, *judged)["variant"]
+            matrix = variant["measures"]["importance"]["path"]
+            weighed = variant["measures"]["quality"]
+            cells = [level, f"{variant['size_bytes']:,}"]
+            cells += [_kl(each) if each else "garbage: refused" for each in (plain, weighed)]
+            cells += [f"{each['same_top']['value']:.1%}" if each else "–" for each in (plain, weighed)]
+            yield f"| {' | '.join(cells)} |"
+
+
+def _kl(quality: dict[str, Any]) -> str:
+    low, high = quality["kl"]["interval"]
+    return f"{_micro(quality['kl']['value'])} [{_micro(low)}, {_micro(high)}]"
+
+
 def _line(level: str, job: dict[str, Any]) -> str:
     variant = job["variant"]
     measures = variant["measures"]
     quality, speed, score = measures["quality"], measures["speed"], measures["score"]
-    low, high = quality["kl"]["interval"]
     cells = [
         level,
         f"{variant['size_bytes']:,}",
         _times(speed["load_ms"]),
         _times(speed["decode_tokens_per_s"]),
         _times(speed["prefill_tokens_per_s"]),
-        f"{_micro(quality['kl']['value'])} [{_micro(low)}, {_micro(high)}]",
+        _kl(quality),
         f"{quality['same_top']['value']:.1%}",
         f"{score['n_right_candidate']} of {score['n']} (F16 {score['n_right_reference']})",
     ]
@@ -151,13 +187,16 @@ def _times(ratio: dict[str, Any] | None) -> str:
 
 
 def main() -> None:
-    before = DOCS.read_text().partition(MARK)[0]
+    weighed = sys.argv[1:] == ["importance"]
+    mark, table = (WEIGHED_MARK, importance_table()) if weighed else (MARK, tables())
+    before, _, after = DOCS.read_text().partition(mark)
     lines = []
-    for line in tables():
+    for line in table:
         lines.append(line)
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
-    DOCS.write_text(before + MARK + "\n" + "\n".join(lines) + "\n")
+    rest = WEIGHED_END + after.partition(WEIGHED_END)[2] if weighed else ""
+    DOCS.write_text(before + mark + "\n" + "\n".join(lines) + "\n" + rest)
 
 
 if __name__ == "__main__":
