@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gguf
 import numpy as np
@@ -136,10 +136,14 @@ def _read_gguf(path: Path, data: mmap.mmap) -> Importance:
     return Importance(
         path.name,
         means,
-        tuple(keys.get("imatrix.datasets") or ()),
+        _texts(keys.get("imatrix.datasets")),
         int(keys.get("imatrix.chunk_count") or 0),
-        tuple(keys.get(PROMPTS) or ()),
+        _texts(keys.get(PROMPTS)),
     )
+
+
+def _texts(found: Any) -> tuple[str, ...]:
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def _read_old(path: Path, data: mmap.mmap) -> Importance:

@@ -50,8 +50,8 @@ class JobForm(forms.Form):
     importance = forms.ChoiceField(
         label="Importance matrix",
         required=False,
-        help_text="Says which columns of the weights matter most in use, so that the errors lie elsewhere; the fewer the bits, the "
-        "more it saves.",
+        help_text="Says which columns of the weights matter most in use, so that the errors lie elsewhere; the fewer the "
+        "bits, the more it saves.",
     )
     calibration = forms.ChoiceField(
         label="Read for it",

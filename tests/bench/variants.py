@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,19 @@ import numpy as np
 
 from inference.gguf_tools.container import encoded, pad, write_header
 from inference.gguf_tools.mixes import FILE_TYPES, NEED_IMPORTANCE
+from inference.quality.labelled import HOUSEHOLD, parse
+from inference.quality.paired import ratio
+from inference.sample_model.evaluate import FILE
+from inference.work.dynamic import Dynamic, Losses
+from inference.work.importance import find_importance
+from inference.work.plan import Calibration, JobPlan
+from inference.work.prompts import ChatTemplate
 from tests.bench import Row
 from tests.product import BASE_DIR, Product
 
 MODEL = "aicleaner-sample"
 TYPES = tuple(name for name in FILE_TYPES if name not in {"F32", "F16", "BF16", *NEED_IMPORTANCE})
+N_JUDGING = 100  # prompts
 WEIGHED = ("Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K", "IQ3_S", "IQ3_XXS", "IQ2_M", "IQ2_S", "IQ2_XXS")
 BUDGETS = ("q3_K_M", "q4_K_M", "q5_K_M")
 BIG_LAYERS, BIG_DIM, BIG_FFN, BIG_VOCAB = 22, 2048, 8192, 32_000
@@ -133,42 +143,57 @@ def tables() -> Iterator[str]:
 
 
 def importance_table() -> Iterator[str]:
-    """The same prompts judge both: the first of the half that the matrix was not collected from."""
-    yield "| type | bytes | KL without, 1e-6 nats per token | KL with | same top without | with |"
-    yield "|---|---|---|---|---|---|"
-    judged = ("--n-prompts", "100", "--n-scored", "0", "--n-pairs", "0")
-    with Product() as product:
-        product.wait_until_healthy()
-        matrix = "collect"  # once
+    """Asked directly: the same positions of the same prompts, none of which the matrix was collected from."""
+    labelled = tuple(parse(HOUSEHOLD.read_text()))
+    with tempfile.TemporaryDirectory(prefix="aic-weighed-") as name:
+        folder = Path(name)
+        plan = JobPlan(
+            kind="quantize",
+            engine_url="",
+            engine_kind="",
+            source=MODEL,
+            target="",
+            folder=folder,
+            importance=folder / "kept.gguf",
+            calibration=Calibration(name="household", labelled=labelled),
+            labelled=labelled,
+        )
+        importance = find_importance(plan, FILE)
+        template = ChatTemplate(FILE)
+        judging = [template.render(each.prompt) for each in labelled[:N_JUDGING]]
+        search = Dynamic(FILE, folder, [], judging, plan.measures.n_tokens, 512)
+        yield "| type | bytes | KL without, 1e-6 nats per token: mean, median | with | with against without, of each prompt |"
+        yield "|---|---|---|---|---|"
         for level in WEIGHED:
-            plain: dict[str, Any] = {}
-            if level not in NEED_IMPORTANCE:
-                plain = quantize(product, level, *judged)["variant"]["measures"]["quality"]
-            variant = quantize(product, level, "--importance", matrix, *judged)["variant"]
-            matrix = variant["measures"]["importance"]["path"]
-            weighed = variant["measures"]["quality"]
-            cells = [level, f"{variant['size_bytes']:,}"]
-            cells += [_kl(each) if each else "garbage: refused" for each in (plain, weighed)]
-            cells += [f"{each['same_top']['value']:.1%}" if each else "–" for each in (plain, weighed)]
+            search.importance = None
+            plain = None if level in NEED_IMPORTANCE else search.losses(level, {}, "test")
+            search.importance = importance
+            weighed = search.losses(level, {}, "test")
+            cells = [level, f"{search.size(level, {}):,}", _loss(plain), _loss(weighed)]
+            found = plain and ratio([each.mean() for each in plain], [each.mean() for each in weighed])
+            cells.append(_times(asdict(found)) if found else "–")
             yield f"| {' | '.join(cells)} |"
 
 
-def _kl(quality: dict[str, Any]) -> str:
-    low, high = quality["kl"]["interval"]
-    return f"{_micro(quality['kl']['value'])} [{_micro(low)}, {_micro(high)}]"
+def _loss(losses: Losses | None) -> str:
+    if losses is None:
+        return "garbage: refused"
+    pooled = np.concatenate(losses)
+    return f"{_micro(pooled.mean())}, {_micro(float(np.median(pooled)))}"
 
 
 def _line(level: str, job: dict[str, Any]) -> str:
     variant = job["variant"]
     measures = variant["measures"]
     quality, speed, score = measures["quality"], measures["speed"], measures["score"]
+    low, high = quality["kl"]["interval"]
     cells = [
         level,
         f"{variant['size_bytes']:,}",
         _times(speed["load_ms"]),
         _times(speed["decode_tokens_per_s"]),
         _times(speed["prefill_tokens_per_s"]),
-        _kl(quality),
+        f"{_micro(quality['kl']['value'])} [{_micro(low)}, {_micro(high)}]",
         f"{quality['same_top']['value']:.1%}",
         f"{score['n_right_candidate']} of {score['n']} (F16 {score['n_right_reference']})",
     ]
@@ -190,11 +215,12 @@ def main() -> None:
     weighed = sys.argv[1:] == ["importance"]
     mark, table = (WEIGHED_MARK, importance_table()) if weighed else (MARK, tables())
     before, _, after = DOCS.read_text().partition(mark)
-    lines = []
-    for line in table:
-        lines.append(line)
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+    lines, out = [], sys.stdout
+    with redirect_stdout(sys.stderr):  # the steps of the work
+        for line in table:
+            lines.append(line)
+            out.write(line + "\n")
+            out.flush()
     rest = WEIGHED_END + after.partition(WEIGHED_END)[2] if weighed else ""
     DOCS.write_text(before + mark + "\n" + "\n".join(lines) + "\n" + rest)
 

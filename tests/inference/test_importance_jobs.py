@@ -19,8 +19,14 @@ from inference.prompt_sets.services import add_prompts
 from inference.quality.labelled import HOUSEHOLD, parse
 from inference.sample_model.evaluate import FILE
 from inference.work.engine import EngineClient
-from inference.work.plan import Measures
-from inference.work.prompts import digest, read_for_importance
+from inference.work.plan import JobPlan, Measures
+from inference.work.prompts import (
+    ChatTemplate,
+    calibration_prompts,
+    digest,
+    read_for_importance,
+    search_prompts,
+)
 from tests.inference.model_pages import text_of
 from tests.inference.test_importance import random_sums
 from tests.inference.test_jobs import NONE, SOURCE, make_job, nothing_is_left, run_it
@@ -40,6 +46,23 @@ def few(settings: Any, tmp_path: Path) -> None:
 
 def prompts(first: int, last: int) -> set[str]:
     return {digest(each.prompt) for each in parse("\n".join(LINES[first:last]))}
+
+
+def test_neither_a_measure_nor_the_judge_of_a_search_meets_what_was_read() -> None:
+    labelled = tuple(parse("\n".join(LINES[:16])))
+    other = tuple(parse("\n".join(LINES[4:20])))
+    plan = JobPlan(
+        kind="quantize", engine_url="", engine_kind="", source="a", target="b", level="q4_0", measures=ALL, labelled=labelled
+    )  # fmt: skip
+    assert calibration_prompts(plan, labelled) == list(labelled[8:])
+    assert calibration_prompts(plan, other) == list(other[4:])
+    unmeasured = plan.model_copy(update={"measures": NONE})
+    assert calibration_prompts(unmeasured, labelled) == list(labelled)
+    searched = plan.model_copy(update={"level": "dynamic"})
+    _, test = search_prompts(searched, FILE)
+    chosen = calibration_prompts(searched, labelled)
+    assert chosen == list(labelled[8::2])
+    assert not {ChatTemplate(FILE).render(each.prompt) for each in chosen} & set(test)
 
 
 def matrices() -> list[Path]:
