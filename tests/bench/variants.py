@@ -162,7 +162,7 @@ def importance_table() -> Iterator[str]:
         template = ChatTemplate(FILE)
         judging = [template.render(each.prompt) for each in labelled[:N_JUDGING]]
         search = Dynamic(FILE, folder, [], judging, plan.measures.n_tokens, 512)
-        yield "| type | bytes | KL without, 1e-6 nats per token: mean, median | with | with against without, of each prompt |"
+        yield "| type | bytes | KL without, 1e-6 nats per token | with | with against without, of each prompt |"
         yield "|---|---|---|---|---|"
         for level in WEIGHED:
             search.importance = None
@@ -178,8 +178,7 @@ def importance_table() -> Iterator[str]:
 def _loss(losses: Losses | None) -> str:
     if losses is None:
         return "garbage: refused"
-    pooled = np.concatenate(losses)
-    return f"{_micro(pooled.mean())}, {_micro(float(np.median(pooled)))}"
+    return _micro(float(np.concatenate(losses).mean()))
 
 
 def _line(level: str, job: dict[str, Any]) -> str:
