@@ -17,6 +17,7 @@ from inference.gguf_tools.llama_api import LayoutError, check_layout
 from inference.sample_model.evaluate import FILE
 from tests.inference.layered_model import write_layers
 from tests.inference.llama_forward import Floats, LlamaForward
+from tests.inference.test_quantize import FOLDER
 
 TEXTS = [[1, 300, 301, 45, 46, 47, 900, 12, 13, 14, 15, 16, 700, 701], [1, 8, 9, 10], [1]]
 
@@ -81,6 +82,20 @@ def test_every_column_of_every_layer_has_the_sum_that_numpy_finds() -> None:
         relative = np.abs(sums.squares - expected.squares[name]).sum() / expected.squares[name].sum()
         assert relative < 2e-3, name
         assert alike(sums.squares, expected.squares[name]), name
+
+
+@pytest.mark.parametrize("ending", ["gguf", "dat"])
+def test_llama_imatrix_finds_the_same(ending: str) -> None:
+    """llama-imatrix.gguf and .dat: what the tool of llama.cpp 0.5.0 wrote for the sample model and the tokens of
+    llama-imatrix.json, read in two pieces of 256."""
+    theirs = read_importance(FOLDER / f"llama-imatrix.{ending}")
+    tokens = json.loads((FOLDER / "llama-imatrix.json").read_text())
+    assert (theirs.datasets, theirs.n_chunks) == (("rooms.txt",), 2)
+    found = collect(FILE, [tokens[:256], tokens[256:]], 1)
+    assert found.keys() == theirs.means.keys()
+    for name, sums in found.items():
+        means = (sums.squares / sums.counts[:, None]).ravel()
+        assert np.abs(means - theirs.means[name]).sum() < 1e-3 * means.sum(), name
 
 
 def test_each_expert_has_the_values_of_the_tokens_that_it_was_chosen_for(tmp_path: Path) -> None:

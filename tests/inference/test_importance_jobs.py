@@ -10,14 +10,17 @@ from django.test import Client
 from django.utils import timezone
 
 from inference.errors import JobInputError
+from inference.gguf_tools.activations import collect
 from inference.gguf_tools.container import read_header
 from inference.gguf_tools.importance import read_importance, write_importance
+from inference.gguf_tools.mixes import QuantizeError
 from inference.jobs.importance import as_facts, folder
 from inference.jobs.parameters import JobParameters, check
 from inference.models import JobState, ModelJob, Variant
 from inference.prompt_sets.services import add_prompts
 from inference.quality.labelled import HOUSEHOLD, parse
 from inference.sample_model.evaluate import FILE
+from inference.work.dynamic import Dynamic
 from inference.work.engine import EngineClient
 from inference.work.plan import JobPlan, Measures
 from inference.work.prompts import (
@@ -150,6 +153,18 @@ def test_a_text_is_read_in_pieces_and_not_if_it_has_what_is_measured(
     assert job.state == JobState.FAILED
     assert job.reason.startswith("rooms.txt has 1 of the prompts that the variant is to be measured with")
     assert matrices() == [kept]
+
+
+def test_the_search_of_dynamic_tries_its_files_with_it(tmp_path: Path) -> None:
+    template = ChatTemplate(FILE)
+    asked = [template.render(each.prompt) for each in parse("\n".join(LINES[:2]))]
+    search = Dynamic(FILE, tmp_path, [], asked, 4, 256)
+    with pytest.raises(QuantizeError, match="Q2_K_S needs an importance matrix"):
+        search.losses("q2_k_s", {}, "test")
+    sums = collect(FILE, [tokens for tokens, _, _ in search.sets["test"]], 1)
+    write_importance(tmp_path / "m.gguf", sums, ["few"], 2, 256)
+    search.importance = read_importance(tmp_path / "m.gguf")
+    assert [len(each) for each in search.losses("q2_k_s", {}, "test")] == [4, 4]
 
 
 def test_a_cancel_while_it_reads_leaves_nothing(client_of: EngineClient, tmp_path: Path) -> None:
