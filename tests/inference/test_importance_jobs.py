@@ -9,15 +9,15 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
-from inference.errors import JobInputError
+from inference.errors import JobInputError, NotAllowedError
 from inference.gguf_tools.activations import collect
 from inference.gguf_tools.container import read_header
 from inference.gguf_tools.importance import read_importance, write_importance
 from inference.gguf_tools.mixes import QuantizeError
 from inference.jobs.importance import as_facts, folder
 from inference.jobs.parameters import JobParameters, check
-from inference.models import JobState, ModelJob, Variant
-from inference.prompt_sets.services import add_prompts
+from inference.models import JobState, ModelJob, PromptSet, Variant
+from inference.prompt_sets.services import add_prompts, delete_prompts
 from inference.quality.labelled import HOUSEHOLD, parse
 from inference.sample_model.evaluate import FILE
 from inference.work.dynamic import Dynamic
@@ -66,6 +66,12 @@ def test_neither_a_measure_nor_the_judge_of_a_search_meets_what_was_read() -> No
     chosen = calibration_prompts(searched, labelled)
     assert chosen == list(labelled[8::2])
     assert not {ChatTemplate(FILE).render(each.prompt) for each in chosen} & set(test)
+
+
+def test_a_set_that_a_job_is_to_read_stays() -> None:
+    job = make_job("q4_0", "made:waits", importance="collect", calibration="others")
+    with pytest.raises(NotAllowedError, match=rf"Model job {job.pk} \(queued\) needs others\."):
+        delete_prompts(PromptSet.objects.get(name="others"))
 
 
 def matrices() -> list[Path]:
