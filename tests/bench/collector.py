@@ -92,7 +92,9 @@ def run() -> Iterator[Row]:
     with (
         ValkeyServer(folder / "v.sock") as valkey,
         Server(*engine) as embedded,
-        Server("inference.gateway", "--valkey", valkey.url, "--engine", f"embedded={embedded.url}") as gateway,
+        Server(
+            "inference.gateway", "--valkey", valkey.url, "--engine", f"embedded={embedded.url}"
+        ) as gateway,
     ):
         loading = json.dumps({"model": "aicleaner-sample", "keep_alive": -1}).encode()
         urllib.request.urlopen(f"{gateway.url}/api/generate", loading).close()  # its series, too
