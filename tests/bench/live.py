@@ -1,4 +1,5 @@
-"""Delivery of samples to 200 sockets of one web process, beside bare TCP connections that get the same bytes."""
+"""Delivery of samples to 200 sockets of one web process, beside bare TCP connections that get the same bytes; and what a
+sample costs the browser that shows it."""
 
 import asyncio
 import http.cookiejar
@@ -11,8 +12,10 @@ from collections.abc import Iterator
 
 import psutil
 import websockets
+from playwright.sync_api import sync_playwright
 
 from tests.bench import Row, cpu_s, quantile
+from tests.browser.conftest import ARGUMENTS, CHROMIUM
 from tests.product import Product, free_ports, wait_for
 
 N_SOCKETS, SECONDS = 200, 30.0
@@ -32,12 +35,13 @@ asyncio.run(main())
 """
 
 
-def session_cookie(product: Product) -> str:
+def log_in(product: Product) -> dict[str, str]:
+    """By the link, which works once; the cookies by name."""
     jar = http.cookiejar.CookieJar()
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
     with opener.open(product.login_link()) as answer:
         answer.read()
-    return "; ".join(f"{cookie.name}={cookie.value}" for cookie in jar)
+    return {cookie.name: str(cookie.value) for cookie in jar}
 
 
 async def measure_bare(port: int, web: psutil.Process) -> tuple[list[float], float]:
@@ -86,9 +90,11 @@ async def listen(url: str, cookie: str, spread: list[float], sizes: list[int], n
             spread.append((now - at) * 1000)
 
 
-async def measure(product: Product, web: psutil.Process) -> tuple[list[float], float, int]:
+async def measure(
+    product: Product, web: psutil.Process, cookies: dict[str, str]
+) -> tuple[list[float], float, int]:
     """Delays (ms), CPU-s a minute of the web process, bytes of a sample."""
-    cookie = session_cookie(product)
+    cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
     url = product.web_url.replace("http://", "ws://") + "/ws/live/"
     delays: list[float] = []
     sizes: list[int] = []
@@ -107,15 +113,50 @@ async def measure(product: Product, web: psutil.Process) -> tuple[list[float], f
     return delays, spent, int(quantile([float(size) for size in sizes], 0.5))
 
 
+def browser_ms(product: Product, cookies: dict[str, str]) -> tuple[float, float, bool]:
+    """Of the browser's main thread for each sample, in ms: all that it does on the live page, and scripts alone; and whether
+    Plotly is loaded there."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        context = browser.new_context(viewport={"width": 1440, "height": 1000})
+        context.add_cookies(
+            [{"name": name, "value": value, "url": product.web_url} for name, value in cookies.items()]
+        )
+        page = context.new_page()
+        page.goto(product.web_url)
+        page.wait_for_selector(".kpi")
+        page.wait_for_timeout(5000)
+        client = context.new_cdp_session(page)
+        client.send("Performance.enable")
+
+        def spent() -> dict[str, float]:
+            found = client.send("Performance.getMetrics")["metrics"]
+            return {each["name"]: each["value"] for each in found}
+
+        before = spent()
+        page.wait_for_timeout(SECONDS * 1000)
+        after = spent()
+        has_plotly = bool(page.evaluate("typeof window.Plotly !== 'undefined'"))
+        browser.close()
+    whole, scripts = (
+        (after[each] - before[each]) / SECONDS * 1000 for each in ("TaskDuration", "ScriptDuration")
+    )
+    return whole, scripts, has_plotly
+
+
 def run() -> Iterator[Row]:
     with Product() as product:
         product.wait_until_healthy()
+        cookies = log_in(product)
+        whole, scripts, has_plotly = browser_ms(product, cookies)
+        note = f"scripts {scripts:.1f}; Plotly {'is' if has_plotly else 'is not'} loaded"
+        yield Row("main thread of the browser, a sample", whole, "ms", 25, note)
         web = psutil.Process(product.pid("web"))
         time.sleep(5)
         idle = cpu_s(web)
         time.sleep(10)
         idle = (cpu_s(web) - idle) * 6
-        delays, spent, size = asyncio.run(measure(product, web))
+        delays, spent, size = asyncio.run(measure(product, web, cookies))
         expected = N_SOCKETS * SECONDS
         yield Row("sample taken to socket, 200 sockets, p50", quantile(delays, 0.5), "ms")
         yield Row("sample taken to socket, 200 sockets, p99", quantile(delays, 0.99), "ms", 50)
