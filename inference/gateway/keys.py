@@ -10,6 +10,11 @@ _encode = json.JSONEncoder(
 ).encode  # json.dumps would make one each time
 
 
+# What changes no answer: how long the model stays, on how many threads it runs, where it lies in memory, who asks.
+OF_NO_ACCOUNT = frozenset({"keep_alive", "user", "safety_identifier", "metadata", "store", "service_tier"})
+OPTIONS_OF_NO_ACCOUNT = frozenset({"num_thread", "use_mmap", "use_mlock", "numa"})
+
+
 def repeatable(path: str, values: dict[str, Any]) -> bool:
     """Whether the request asks for an answer that is the same each time."""
     asked = values if path.startswith("/v1/") else values.get("options") or {}
@@ -22,7 +27,7 @@ def repeatable(path: str, values: dict[str, Any]) -> bool:
 def key_of(path: str, engine_url: str, digest: str, values: dict[str, Any]) -> bytes:
     """Of what decides the answer: where it goes, the model's digest, and the request with the profile's options in it,
     whatever the order of its fields. Pictures count by their hash."""
-    return _digest([path, engine_url, digest, _with_pictures(values, _hash)])
+    return _digest([path, engine_url, digest, _with_pictures(_deciding(values), _hash)])
 
 
 def family_of(
@@ -37,7 +42,24 @@ def family_of(
         pictures.append(value["url"] if nested else value)
         return {**value, "url": None} if nested else None
 
-    return _digest(["near", zone, path, engine_url, digest, _with_pictures(values, take)]), pictures
+    return _digest(
+        ["near", zone, path, engine_url, digest, _with_pictures(_deciding(values), take)]
+    ), pictures
+
+
+def _deciding(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of the request that decide its answer; null is what was left out."""
+    kept = {name: each for name, each in values.items() if each is not None and name not in OF_NO_ACCOUNT}
+    options = kept.get("options")
+    if isinstance(options, dict):
+        kept["options"] = {
+            name: each
+            for name, each in options.items()
+            if each is not None and name not in OPTIONS_OF_NO_ACCOUNT
+        }
+        if not kept["options"]:
+            del kept["options"]
+    return kept
 
 
 def _with_pictures(values: dict[str, Any], swap: Callable[[Any], Any]) -> dict[str, Any]:

@@ -121,6 +121,24 @@ def test_the_key_is_of_all_that_decides_the_answer_and_of_nothing_else() -> None
 @pytest.mark.parametrize(
     "change",
     [
+        {"keep_alive": "10m"},
+        {"keep_alive": None, "format": None, "images": None},
+        {"user": "anna"},
+        {"options": {"num_thread": 3, "use_mmap": False}},
+        {"options": {"stop": None}},
+        {"options": {}},
+    ],
+)
+def test_what_changes_no_answer_makes_no_other_key(change: dict[str, Any]) -> None:
+    values = {"model": "m", "prompt": "x"}
+    assert key_of("/api/chat", URL, "d", values | change) == key_of("/api/chat", URL, "d", values)
+    other = {"options": {"num_ctx": 512, **change.get("options", {})}}
+    assert key_of("/api/chat", URL, "d", values | other) != key_of("/api/chat", URL, "d", values)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
         lambda picture: {"messages": [{"role": "user", "content": "x", "images": [picture]}]},
         lambda picture: {"messages": [{"content": [{"type": "image_url", "image_url": {"url": picture}}]}]},
         lambda picture: {"images": [picture, {"odd": "\ud800"}]},
