@@ -25,12 +25,14 @@ class EngineApi:
 
     engine: EngineAddress
     within_s: float = ASK_WITHIN_S
-    url: str = ""  # another way to it: through the gateway
+    url: str = ""  # another way to it: through the gateway, which is told which engine is meant
     http: httpx.Client = field(init=False)
 
     def __enter__(self) -> Self:
         timeout = httpx.Timeout(self.within_s, connect=min(self.within_s, 3.0))
-        headers = {"x-aicleaner-client": "console", **(gateway_headers() if self.url else {})}
+        headers = {"x-aicleaner-client": "console"}
+        if self.url:
+            headers |= {"x-aicleaner-engine": self.engine.name, **gateway_headers()}
         base = self.url or self.engine.url
         self.http = httpx.Client(base_url=base, timeout=timeout, trust_env=False, headers=headers)
         return self

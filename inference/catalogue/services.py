@@ -147,7 +147,7 @@ def keep_model(
     context = loaded.get("context_length")
     options = {"num_ctx": context} if isinstance(context, int) and context else {}
     keep_alive = -1 if seconds == FOR_EVER else f"{seconds:g}s"
-    with EngineApi(engine, within_s=ACT_WITHIN_S, url=_way(engine)) as api:
+    with EngineApi(engine, within_s=ACT_WITHIN_S, url=_way()) as api:
 
         def do() -> None:
             api.load(name, keep_alive=keep_alive, **({"options": options} if options else {}))
@@ -174,7 +174,7 @@ def load(event: ModelEvent, engine: EngineAddress) -> None:
     """With the options of the profile in use, so that the next request does not load it anew."""
     started = time.monotonic()
     try:
-        with EngineApi(engine, within_s=LOAD_WITHIN_S, url=_way(engine)) as api:
+        with EngineApi(engine, within_s=LOAD_WITHIN_S, url=_way()) as api:
             api.load(event.model)
     except EngineProblemError as error:
         end_event(event, ActionState.FAILED, str(error))
@@ -187,9 +187,9 @@ def end_lost_loads(*, before: datetime) -> None:
         end_event(event, ActionState.FAILED, "the process that loaded it is gone")
 
 
-def _way(engine: EngineAddress) -> str:
-    """Through the gateway where requests go to this engine: it adds the profile's options."""
-    return str(settings.GATEWAY_URL) if memory_state().in_use == engine.url else ""
+def _way() -> str:
+    """Through the gateway while it runs: it adds the profile's options, whichever engine it is."""
+    return "" if memory_state().problem else str(settings.GATEWAY_URL)
 
 
 def _do(

@@ -45,7 +45,7 @@ from inference.gateway.profile import (
 from inference.gateway.prompts import prompt_bytes, prompt_text
 from inference.gateway.pushed import Pushed
 from inference.gateway.records import Records
-from inference.gateway.routing import Routing
+from inference.gateway.routing import AS_ASKED, Routing, UnknownEngineError
 from inference.gateway.sessions import Sessions
 from inference.gateway.slots import Slots
 from inference.gateway.stats import Stats
@@ -210,10 +210,14 @@ class Gateway:
         assert forward is not None
         watch: asyncio.Task[None] | None = None
         try:
+            pinned = self.routing.asked_for(found.get(b"x-aicleaner-engine", b"").decode("latin-1"))
+            meter.is_pinned = pinned is not None
+            if pinned is not None and pinned.is_cloud and not meter.counted:
+                raise UnknownEngineError(f"x-aicleaner-engine: {pinned.name} is a cloud, which only answers")
             length = int(found.get(b"content-length", b"0") or 0)
             if scope["path"].startswith("/api/blobs/") and scope["method"] == "POST":
                 upload = Upload(receive, length)
-                await self.forwarding.forward(scope, upload, meter, send, self.engines.current)
+                await self.forwarding.forward(scope, upload, meter, send, pinned or self.engines.current)
             else:
                 body = await read_body(receive, length, self.max_body)
                 values = meter.read_request(body)
@@ -224,7 +228,9 @@ class Gateway:
                         return
                 watch = asyncio.create_task(_cancel_when_gone(receive, forward, meter, self.cache))
                 if values is not None:
-                    await self._infer(scope, values, body, meter, send)
+                    await self._infer(scope, values, body, meter, send, pinned)
+                elif pinned is not None:
+                    await self.forwarding.forward(scope, body, meter, send, pinned)
                 elif self.union.wants(scope["method"], scope["path"]) and not meter.is_foreign:
                     await respond(
                         send, meter, 200, await self.union.answer(scope["path"]), "application/json"
@@ -235,6 +241,9 @@ class Gateway:
         except TooLargeError as error:
             meter.error = str(error)
             await send_error(send, meter, 413, meter.error)
+        except UnknownEngineError as error:
+            meter.error = str(error)
+            await send_error(send, meter, 400, meter.error)
         except ClientGoneError:
             meter.error = GONE
         except asyncio.CancelledError:
@@ -273,19 +282,27 @@ class Gateway:
         self.records.add(record)
 
     async def _infer(
-        self, scope: Scope, values: dict[str, Any], body: bytes, meter: Meter, send: Send
+        self,
+        scope: Scope,
+        values: dict[str, Any],
+        body: bytes,
+        meter: Meter,
+        send: Send,
+        pinned: Engine | None,
     ) -> None:
-        """A request for a model: what its name stands for, the profile's options, the cache, its turn, the engine."""
+        """A request for a model: what its name stands for, the profile's options, the cache, its turn, the engine.
+        `pinned`: the one that it names; the name of the model stands for itself there."""
         headers = dict(scope["headers"])
-        alias = self.aliases.find(meter.model)
+        alias = self.aliases.find(meter.model) if pinned is None else None
         fallback = None if alias is None else alias.fallback
         if alias is not None and alias.target and (fallback or self.models.may_have(alias.target)):
             body = splice(body, values, {"model": alias.target})
             values["model"] = alias.target
             meter.alias, meter.model = meter.model, alias.target
         model = full_name(meter.model)
-        listed_by = self.models.engine_of(model)
+        listed_by = pinned or self.models.engine_of(model)
         engine = listed_by or self.engines.current
+        meter.route = AS_ASKED if pinned is not None else ""
         named = headers.get(b"x-aicleaner-profile", b"").decode("latin-1")
         try:
             profile = self.profiles.choose(named)

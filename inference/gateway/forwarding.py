@@ -127,6 +127,8 @@ class Forwarding:
     def _next(self, failed: Engine, meter: Meter, *, has_fallback: bool) -> tuple[Engine, bool]:
         """The engine to ask after one that could not be connected to, and whether there is sense in it: it is another that has
         the model, or, where nobody else would help out, any; or the same one, which is back."""
+        if meter.is_pinned:
+            return failed, failed.up
         other = self.models.engine_of(full_name(meter.model)) if meter.model else None
         if other is not None and not other.is_cloud:
             return other, other is not failed or failed.up

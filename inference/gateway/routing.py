@@ -14,6 +14,11 @@ LEVELS = {"": 9, "none": 0, "some": 1, "high": 2}
 # Not inference, and about one model: where the request names it.
 OF_ONE_MODEL = {"/api/show": ("model", "name"), "/api/delete": ("model", "name"), "/api/copy": ("source",)}
 ENGINE_DOWN = "fallback: engine down"
+AS_ASKED = "local: as asked"
+
+
+class UnknownEngineError(Exception):
+    pass
 
 
 @dataclass(slots=True)
@@ -50,6 +55,18 @@ class Routing:
         if problem := budget_problem(cloud):
             return None, problem
         return cloud, ""
+
+    def asked_for(self, name: str) -> Engine | None:
+        """The engine that a request names by its header; None: it names none. Raises UnknownEngineError."""
+        if not name:
+            return None
+        found = self.engines.named(name)
+        if found is None:
+            known = ", ".join(each.name for each in self.engines.engines)
+            raise UnknownEngineError(
+                f"x-aicleaner-engine: there is no engine {name[:100]!r} in use; there is {known}"
+            )
+        return found
 
     def of_one_model(self, path: str, body: bytes) -> Engine | None:
         """For a request that is no inference; None: it goes to the engine in use."""
