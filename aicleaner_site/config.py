@@ -99,6 +99,11 @@ class RequestLog(Section):
     prompt_retention_hours: float = Field(24, gt=0, le=8760)
 
 
+class Watchdog(Section):
+    enabled: bool = True
+    quiet_seconds: float = Field(60, ge=5, le=3600)
+
+
 class Advanced(Section):
     batch_optimization: bool = True
     context_window_optimization: bool = True
@@ -116,6 +121,7 @@ class PerformanceOptimization(Section):
     benchmarking: Benchmarking = Benchmarking()
     caching: Caching = Caching()
     request_log: RequestLog = RequestLog()
+    watchdog: Watchdog = Watchdog()
     advanced: Advanced = Advanced()
 
 
@@ -191,6 +197,8 @@ KEYS_IN_USE = frozenset(
         "resource_management.memory_limit_mb",
         "resource_management.model_cache_size",
         "resource_management.unload_timeout_minutes",
+        "watchdog.enabled",
+        "watchdog.quiet_seconds",
         "monitoring.metrics_retention_hours",
         "monitoring.alert_thresholds.memory",
         "monitoring.alert_thresholds.cpu",

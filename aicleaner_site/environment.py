@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
+from inference.origins import ORIGIN
+
 SOCKET_PATH_LIMIT = 107  # bytes in sockaddr_un.sun_path, less the closing zero
 DATABASES = "postgres://user:password@host/name or sqlite:////path/of/a/file"
 
@@ -70,6 +72,17 @@ def networks(name: str) -> list[str]:
             raise ImproperlyConfigured(
                 f"{name}: {error}. Give addresses or networks such as 10.0.0.0/24."
             ) from error
+    return found
+
+
+def origins(name: str) -> list[str]:
+    """Of pages, as Ollama takes them: `https://ai.example.com`, `https://*.example.com`, `*`."""
+    found = words(name, "")
+    for each in found:
+        if not ORIGIN.fullmatch(each):
+            raise ImproperlyConfigured(
+                f"{name} has '{each}': give origins such as https://ai.example.com, with * for anything."
+            )
     return found
 
 

@@ -54,6 +54,7 @@ def engine_command() -> list[str]:
         *("--context-length", str(settings.ENGINE_CONTEXT_LENGTH)),
         *("--kv-cache-type", settings.ENGINE_KV_CACHE_TYPE),
         *("--flash-attention", settings.ENGINE_FLASH_ATTENTION),
+        *_origins(),
         *("--seed-model", f"aicleaner-sample={settings.SAMPLE_MODEL}"),
     ]
 
@@ -63,6 +64,7 @@ def gateway_command() -> list[str]:
         word for engine in settings.ENGINES for word in ("--engine", f"{engine['kind']}={engine['url']}")
     ]
     caching, resources = settings.CONFIG.caching, settings.CONFIG.resource_management
+    watchdog = settings.CONFIG.watchdog
     return [
         *(sys.executable, "-m", "inference.gateway"),
         *("--host", settings.GATEWAY_HOST, "--port", str(settings.GATEWAY_PORT)),
@@ -82,11 +84,17 @@ def gateway_command() -> list[str]:
         *("--max-loaded", str(resources.model_cache_size)),
         *("--unload-after", f"{resources.unload_timeout_minutes * 60:g}"),
         *(("--relieve",) if resources.auto_cleanup else ()),
+        *("--slot-quiet", f"{watchdog.quiet_seconds:g}" if watchdog.enabled else "0"),
+        *_origins(),
         *("--require-key", settings.GATEWAY_REQUIRE_KEY),
         *("--secret-file", str(settings.DATA_DIR / "secret_key")),
         *("--keys-file", str(settings.DATA_DIR / "gateway-keys.json")),
         *(word for each in settings.GATEWAY_TRUSTED_PROXIES for word in ("--trusted-proxy", each)),
     ]
+
+
+def _origins() -> list[str]:
+    return [word for each in settings.ORIGINS for word in ("--origin", each)]
 
 
 def hand_over_engine_keys() -> None:

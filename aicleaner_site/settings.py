@@ -45,6 +45,7 @@ ENGINE_PORT = env.port("AICLEANER_ENGINE_PORT", 11436)
 ENGINE_NUM_PARALLEL = (
     env.integer("OLLAMA_NUM_PARALLEL", 0, low=0, high=64) or 1
 )  # 0: Ollama's word for "choose"
+ORIGINS = env.origins("OLLAMA_ORIGINS")  # of pages elsewhere that may ask gateway and embedded engine
 ENGINE_MAX_QUEUE = env.integer("OLLAMA_MAX_QUEUE", 512)
 ENGINE_CONTEXT_LENGTH = env.integer("OLLAMA_CONTEXT_LENGTH", 0, low=0) or 4096
 ENGINE_KV_CACHE_TYPE = env.choice("OLLAMA_KV_CACHE_TYPE", "f16", ("f16", "q8_0", "q4_0"))

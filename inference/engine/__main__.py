@@ -12,6 +12,7 @@ from inference.engine.app import make_app
 from inference.engine.requests import FOREVER, go_duration, parse_name
 from inference.engine.scheduler import KV_CACHE_TYPES, Scheduler
 from inference.engine.store import ModelStore
+from inference.origins import Origins
 
 
 def seed(store: ModelStore, wanted: str) -> None:
@@ -46,6 +47,12 @@ def main() -> None:
     parser.add_argument("--kv-cache-type", choices=KV_CACHE_TYPES, default="f16")
     parser.add_argument("--flash-attention", choices=("auto", "on", "off"), default="auto")
     parser.add_argument("--seed-model", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument(
+        "--origin",
+        action="append",
+        default=[],
+        help="of pages elsewhere that may ask, e.g. https://*.example.com",
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     keep_alive = go_duration(arguments.keep_alive)
@@ -71,6 +78,7 @@ def main() -> None:
                 kv_cache_type=arguments.kv_cache_type,
                 flash_attention={"auto": None, "on": True, "off": False}[arguments.flash_attention],
             ),
+            Origins(tuple(arguments.origin)),
         )
 
     loop = asyncio.new_event_loop()

@@ -1,14 +1,11 @@
 """The engine's HTTP application."""
 
 import asyncio
-import ipaddress
 import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -19,31 +16,16 @@ from inference.engine.generation import Engine
 from inference.engine.native import ENGINE, STORE
 from inference.engine.scheduler import Scheduler
 from inference.engine.store import ModelStore
+from inference.origins import Origins, is_local
 
 MAX_BODY_BYTES = 64 * 2**20
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
     "Access-Control-Max-Age": "43200",
 }
-APPS = frozenset({"app", "file", "tauri", "vscode-file", "vscode-webview"})  # schemes of apps on this machine
 NOT_OFFERED = ("/api/pull", "/api/push", "/v1/responses", "/v1/messages")
+ORIGINS = web.AppKey("origins", Origins)
 log = logging.getLogger("inference.engine")
-
-
-def is_local(host: str) -> bool:
-    """Whether a Host header names this machine or its network, as Ollama's own check does."""
-    name = urlsplit(f"//{host}").hostname or ""
-    with suppress(ValueError):
-        return ipaddress.ip_address(name).is_private or ipaddress.ip_address(name).is_loopback
-    return name == "localhost" or name.endswith((".localhost", ".local", ".internal"))
-
-
-def is_welcome(origin: str, host: str) -> bool:
-    """Whether a page of this origin may drive the models: one of this machine, an app on it, or of the very address that it
-    asks."""
-    found = urlsplit(origin)
-    here = found.hostname in {"localhost", "127.0.0.1", "0.0.0.0", "::1"}  # noqa: S104 - a name
-    return here or found.netloc == host or found.scheme in APPS
 
 
 @web.middleware
@@ -52,10 +34,7 @@ async def guard(
 ) -> web.StreamResponse:
     """Refuses foreign hosts and origins, answers preflights, and words errors as Ollama does."""
     origin = request.headers.get("Origin")
-    try:
-        if not is_local(request.host) or (origin and not is_welcome(origin, request.host)):
-            return web.Response(status=403)
-    except ValueError:  # a bracket that is never closed
+    if not is_local(request.host) or (origin and not request.app[ORIGINS].welcomes(origin, request.host)):
         return web.Response(status=403)
     if origin and request.method == "OPTIONS":
         # Clients have headers of their own (OpenAI's: x-stainless-...); who got here may send any.
@@ -106,9 +85,9 @@ async def not_offered(request: web.Request) -> NoReturn:
     raise EngineError(404, f"{request.path} is not offered by the embedded engine; a real Ollama has it")
 
 
-def make_app(store: ModelStore, scheduler: Scheduler) -> web.Application:
+def make_app(store: ModelStore, scheduler: Scheduler, origins: Origins) -> web.Application:
     app = web.Application(middlewares=[guard], client_max_size=MAX_BODY_BYTES)
-    app[STORE] = store
+    app[STORE], app[ORIGINS] = store, origins
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         # llama.cpp's server often closes a kept-alive connection after a stream: a new one each time never meets that.

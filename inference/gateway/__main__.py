@@ -18,6 +18,7 @@ from inference.gateway.eviction import Rules
 from inference.gateway.protocol import BoundedProtocol
 from inference.gateway.slots import QUIET_S, Slots
 from inference.gateway.tokens import gateway_secret
+from inference.origins import Origins
 
 SECRET_VARIABLE = "AICLEANER_SECRET_KEY"  # noqa: S105 - its name
 log = logging.getLogger("inference.gateway")
@@ -107,7 +108,8 @@ def main() -> None:
         type=float,
         default=QUIET_S,
         metavar="SECONDS",
-        help="an Ollama that is silent and at rest for so long after a client left has a stuck slot: its model is unloaded",
+        help="an Ollama that is silent and at rest for so long after a client left has a stuck slot: its model is unloaded; "
+        "0: never",
     )
     parser.add_argument(
         "--require-key",
@@ -126,6 +128,12 @@ def main() -> None:
         default=[],
         metavar="ADDRESS",
         help="whose X-Forwarded-For is believed",
+    )
+    parser.add_argument(
+        "--origin",
+        action="append",
+        default=[],
+        help="of pages elsewhere that may ask, e.g. https://*.example.com",
     )
     arguments = parser.parse_args()
     if not arguments.valkey:
@@ -149,6 +157,7 @@ def main() -> None:
         max_queue=arguments.max_queue,
         keep_prompt=arguments.keep_prompts,
         slots=Slots(arguments.slot_quiet),
+        origins=Origins(tuple(arguments.origin)),
         rules=Rules(arguments.max_loaded, arguments.unload_after, arguments.relieve),
         access=AccessRules(
             read_secret(arguments.secret_file),

@@ -18,11 +18,11 @@ from inference.gateway.api_keys import ApiKeys, Key, Use, month_of
 from inference.gateway.asgi import Scope, Send
 from inference.gateway.buckets import Bucket
 from inference.gateway.callers import FORWARDED, Guard, Proxies, is_loopback
-from inference.gateway.headers import is_local
 from inference.gateway.meter import Meter
 from inference.gateway.records import Records
 from inference.gateway.tokens import token_in
 from inference.names import full_name
+from inference.origins import is_local
 
 ALWAYS, REMOTE, NEVER = "always", "remote", "never"
 OF_REQUESTS = (
@@ -184,7 +184,8 @@ def tokens_used(meter: Meter, record: dict[str, Any]) -> int:
 
 def _is_here(ip: str, found: dict[bytes, bytes], believed: bool) -> bool:
     """This machine, and not a proxy on it that passes on what others ask, nor a page of elsewhere by a rebound name."""
-    if not is_loopback(ip) or not is_local(found.get(b"host", b"").decode("latin-1")):
+    host = found.get(b"host", b"").decode("latin-1")
+    if not is_loopback(ip) or (host and not is_local(host)):
         return False
     return believed or FORWARDED.isdisjoint(found)
 

@@ -24,7 +24,7 @@ from inference.gateway.eviction import Rules
 from inference.gateway.fallbacks import EngineFailedError, Fallbacks
 from inference.gateway.forwarding import Forwarding
 from inference.gateway.frames import Frame, Frames, Zones
-from inference.gateway.headers import MARK, is_local, is_welcome
+from inference.gateway.headers import MARK
 from inference.gateway.keys import family_of, key_of
 from inference.gateway.loads import Loads, kept_tokens, load_options
 from inference.gateway.memory import Memory
@@ -51,6 +51,7 @@ from inference.gateway.slots import Slots
 from inference.gateway.stats import Stats
 from inference.gateway.union import Union
 from inference.names import full_name
+from inference.origins import Origins, is_local
 
 GONE = "client closed the connection"
 log = logging.getLogger("inference.gateway")
@@ -60,7 +61,8 @@ class Gateway:
     """ASGI callable. `local_only`: refuse a Host that is not this machine's (DNS rebinding), as Ollama does.
     `silent_s`: seconds without a byte after which an engine counts as hanging.
     `max_queue`: requests that may wait for their turn.
-    `keep_prompt`: bytes of each prompt that its record takes along; 0: none."""
+    `keep_prompt`: bytes of each prompt that its record takes along; 0: none.
+    `origins`: of pages that may have and read what no local engine is asked for; those have rules of their own."""
 
     def __init__(
         self,
@@ -75,6 +77,7 @@ class Gateway:
         rules: Rules,
         access: AccessRules,
         slots: Slots,
+        origins: Origins,
         keep_prompt: int = 0,
     ) -> None:
         self._engine_list, self._valkey_url = engines, valkey_url
@@ -82,6 +85,7 @@ class Gateway:
         self.mark = os.urandom(8).hex()
         self.cache, self.gate, self.loads, self.rules = cache, Gate(max_queue), Loads(), rules
         self.keep_prompt, self._access_rules, self.slots = keep_prompt, access, slots
+        self.origins = origins
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -189,8 +193,10 @@ class Gateway:
         ip = scope["client"][0] if scope.get("client") else ""
         meter = Meter(os.urandom(16).hex(), scope["path"], client, ip, counted=is_inference(scope))
         meter.origin = found.get(b"origin", b"")
-        meter.is_foreign = bool(meter.origin) and not is_welcome(meter.origin.decode("latin-1"))
-        if self.local_only and not is_local(found.get(b"host", b"").decode("latin-1")):
+        meter.is_foreign = bool(meter.origin) and not self.origins.welcomes(meter.origin.decode("latin-1"))
+        # A client without a Host is no browser, which alone could be deceived by a name: Ollama serves it too.
+        host = found.get(b"host", b"").decode("latin-1")
+        if self.local_only and host and not is_local(host):
             await respond(send, meter, 403, b"", "text/plain")
             return
         if not scope["path"].startswith("/"):  # OPTIONS *

@@ -32,7 +32,7 @@ class Standing:
 
 
 class Slots:
-    """Told of each request to an Ollama; asked each second."""
+    """Told of each request to an Ollama; asked each second. `quiet_s` 0: never finds one."""
 
     def __init__(self, quiet_s: float = QUIET_S) -> None:
         self.quiet_s = quiet_s
@@ -63,7 +63,9 @@ class Slots:
 
     def suspects(self, loaded: Collection[Key]) -> list[Key]:
         """Models that may be stuck: only for these the runners have to be looked at."""
-        found = []
+        found: list[Key] = []
+        if not self.quiet_s:
+            return found
         for key, model in self._models.items():
             if not model.left or model.answering or key not in loaded:
                 model.quiet_s, model.looked_at = 0.0, None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from inference.engine.store import ModelStore
-from inference.gateway.headers import is_welcome as gateway_welcomes
+from inference.origins import Origins
 from tests.inference.serving import Server
 from tests.inference.test_engine import loaded, post
 from tests.inference.test_transcripts import call, runner_pids
@@ -74,7 +74,7 @@ def test_apps_of_this_machine_are_welcome_as_with_ollama(engine: Server, origin:
     assert answer.status == (204 if welcome else 403)
     if welcome:
         assert answer.headers["Access-Control-Allow-Headers"] == "content-type,x-stainless-lang"
-    assert gateway_welcomes(origin) is welcome
+    assert Origins().welcomes(origin) is welcome
 
 
 def test_a_model_that_is_deleted_amid_its_answer_is_listed_until_it_ends(engine: Server) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import redis
 
 from aicleaner_site.valkey import ValkeyServer
 from inference.gateway.pushed import ENGINE_KEYS
+from inference.origins import Origins
+from inference.sample_model.evaluate import FILE as SAMPLE
 from safeguards.sealing import engine_secrets
 from tests.inference import gateways
 from tests.inference.cloud_server import KEY, cloud_server
@@ -95,3 +98,36 @@ def test_a_page_of_elsewhere_makes_no_cloud_answer(gateway: Server, own_store: r
         assert len(cloud.requests) == n_asked
         told = json.loads(call(gateway.url, "POST", "/api/chat", {}, body).body)
         assert told["message"]["content"] == "Mop the floor."
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "welcome"),
+    [
+        ("https://ai.example.com", "https://ai.example.com", True),
+        ("https://ai.example.com", "http://ai.example.com", False),
+        ("https://ai.example.com", "https://ai.example.com.evil.example", False),
+        ("https://ai.example.com", "https://aixexample.com", False),
+        ("https://*.example.com", "https://a.b.example.com", True),
+        ("https://*.example.com", "https://example.com", False),
+        ("chrome-extension://*", "chrome-extension://abcdef", True),
+        ("*", "https://evil.example", True),
+        ("https://ai.example.com", "http://localhost:3000", True),
+    ],
+)
+def test_origins_that_are_allowed_beside_this_machine_s(allowed: str, origin: str, welcome: bool) -> None:
+    assert Origins(("https://other.example", allowed)).welcomes(origin) is welcome
+
+
+def test_a_page_of_an_allowed_origin_asks_the_engine_and_reads_kept_answers(
+    empty_engine: Server, own_valkey: ValkeyServer, tmp_path: Path
+) -> None:
+    allow = ("--origin", "https://*.example")
+    models = ("--models", str(tmp_path), "--seed-model", f"aicleaner-sample={SAMPLE}")
+    with Server("inference.engine", *models, *allow) as engine:
+        assert call(engine.url, "GET", "/api/tags", {"Origin": ELSEWHERE}, None).origin == ELSEWHERE
+        assert call(empty_engine.url, "GET", "/api/tags", {"Origin": ELSEWHERE}, None).status == 403
+        with gateways.start(engine, own_valkey, *allow) as gateway:
+            gateways.wait_until_listed(gateway)
+            answers = [ask(gateway, ELSEWHERE) for _ in range(2)]
+            assert [each.headers["x-aicleaner-cache"] for each in answers] == ["miss", "hit"]
+            assert [each.origin for each in answers] == [ELSEWHERE, ELSEWHERE]

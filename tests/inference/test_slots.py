@@ -52,6 +52,12 @@ def test_a_request_that_waits_in_vain_after_a_client_left_is_found() -> None:
     assert story.look(300)[0] == story_freed + 1 + QUIET_S
 
 
+def test_switched_off_it_finds_nothing() -> None:
+    story = Story()
+    story.slots.quiet_s, story.now = 0.0, 10.0
+    assert story.look(1000) == []
+
+
 def test_of_an_engine_elsewhere_it_takes_longer() -> None:
     story = Story()
     story.now = 10.0

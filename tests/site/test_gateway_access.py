@@ -7,8 +7,9 @@ import redis
 from django.core.exceptions import ImproperlyConfigured
 
 from aicleaner_site import environment
+from aicleaner_site.config import PerformanceOptimization
 from aicleaner_site.management.commands.up import open_gateway_warning
-from aicleaner_site.processes import all_processes, gateway_command
+from aicleaner_site.processes import all_processes, engine_command, gateway_command
 from inference.gateway.records import STATS_KEY
 from tests.inference.serving import Server
 from tests.product import wait_for
@@ -21,6 +22,33 @@ def test_the_gateway_is_started_with_what_the_settings_say(settings: Any) -> Non
     proxies = [words[n + 1] for n, word in enumerate(words) if word == "--trusted-proxy"]
     assert proxies == ["10.0.0.1", "172.16.0.0/12"]
     assert settings.SECRET_KEY not in " ".join(words)
+
+
+@pytest.mark.parametrize(
+    ("watchdog", "quiet"), [({}, "60"), ({"quiet_seconds": 90}, "90"), ({"enabled": False}, "0")]
+)
+def test_the_watchdog_is_set_by_the_configuration(
+    settings: Any, watchdog: dict[str, Any], quiet: str
+) -> None:
+    settings.CONFIG = PerformanceOptimization.model_validate({"watchdog": watchdog})
+    words = gateway_command()
+    assert words[words.index("--slot-quiet") + 1] == quiet
+
+
+def test_origins_of_pages_reach_gateway_and_engine(settings: Any) -> None:
+    settings.ORIGINS = ["https://*.example.com", "*"]
+    for words in (gateway_command(), engine_command()):
+        assert [words[n + 1] for n, word in enumerate(words) if word == "--origin"] == settings.ORIGINS
+
+
+def test_origins_are_read_as_ollama_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_ORIGINS", "https://ai.example.com,chrome-extension://* *")
+    found = environment.origins("OLLAMA_ORIGINS")
+    assert found == ["https://ai.example.com", "chrome-extension://*", "*"]
+    for wrong in ("ai.example.com", "https://ai.example.com/page", "https://"):
+        monkeypatch.setenv("OLLAMA_ORIGINS", wrong)
+        with pytest.raises(ImproperlyConfigured, match="OLLAMA_ORIGINS"):
+            environment.origins("OLLAMA_ORIGINS")
 
 
 @pytest.mark.parametrize("given", ["localhost", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1 x"])
