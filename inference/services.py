@@ -13,8 +13,9 @@ from redis.exceptions import ResponseError
 
 from inference import selectors
 from inference.api_keys import services as api_keys
+from inference.catalogue.counting import count_use
 from inference.engines import costs
-from inference.models import InferenceRequest, KeptPrompt
+from inference.models import InferenceRequest, KeptPrompt, ModelUse
 from inference.truncation import Seen, judge
 
 STREAM, GROUP, CONSUMER = "aicleaner:gateway:records", "store", "worker"
@@ -124,10 +125,11 @@ def _store(rows: list[InferenceRequest], uses: dict[str, api_keys.Use]) -> int:
     """Store them; one by one where the database refuses a value among them. Returns how many it refused."""
     try:
         with transaction.atomic():
-            new = _not_stored_yet([row for row in rows if row.route or row.request_id in uses])
+            new = _not_stored_yet(rows)
             api_keys.count_uses(uses[row.request_id] for row in new if row.request_id in uses)
             InferenceRequest.objects.bulk_create(rows, ignore_conflicts=True)
             costs.count([row for row in new if row.route])
+            count_use(new)
     except (DataError, IntegrityError, OverflowError, ValueError, TypeError):
         if len(rows) > 1:
             return sum(_store([row], uses) for row in rows)
@@ -137,9 +139,7 @@ def _store(rows: list[InferenceRequest], uses: dict[str, api_keys.Use]) -> int:
 
 
 def _not_stored_yet(rows: list[InferenceRequest]) -> list[InferenceRequest]:
-    """What was read twice costs once."""
-    if not rows:
-        return []
+    """What was read twice counts and costs once."""
     ids = [row.request_id for row in rows]
     known = set(InferenceRequest.objects.filter(request_id__in=ids).values_list("request_id", flat=True))
     return [row for row in rows if row.request_id not in known]
@@ -191,12 +191,13 @@ def _fitted(name: str, value: Any) -> Any:
 
 
 def delete_request_records(*, now: datetime, keep_days: int) -> int:
-    """Delete what is older than `keep_days`, in slices, so that no write lock is held for long."""
+    """Delete what is older than `keep_days`, in slices, so that no write lock is held for long. Returns how many requests."""
     before = now - timedelta(days=keep_days)
     n_deleted = 0
     while ids := list(_ids(before)):
         n, _ = InferenceRequest.objects.filter(id__in=ids).delete()
         n_deleted += n
+    ModelUse.objects.filter(hour__lt=before - timedelta(hours=1)).delete()
     return n_deleted
 
 

@@ -6,20 +6,24 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.core.cache import cache
-from django.db.models import Count, Max, Q, QuerySet, Sum
+from django.db.models import Count, Max, QuerySet, Sum
 
 from inference.catalogue.engine import EngineApi
 from inference.catalogue.memory import MemoryState, Standing
 from inference.engines.selectors import EngineAddress, addresses
 from inference.errors import EngineProblemError
 from inference.instants import is_for_ever, read_instant
-from inference.models import InferenceRequest, ModelEvent, ModelPull
+from inference.models import ModelEvent, ModelPull, ModelUse
 from inference.models.job import JobState
 from inference.names import full_name
 
 USE_DAYS, MOST_CLIENTS = 7, 10
-USE_CACHE, USE_FRESH_S = "inference.use-of-models", 15  # every request of a week is read for it
+_SUMS = {
+    "last": Max("last_at"),
+    "n": Sum("n_requests"),
+    "read": Sum("prompt_tokens"),
+    "written": Sum("output_tokens"),
+}
 Key = tuple[str, str]  # name of the engine, full name of the model
 
 
@@ -160,32 +164,19 @@ def loaded_state(
 
 
 def use_of(keys: Iterable[Key], now: datetime) -> dict[Key, Use]:
-    """Of each model, in two questions. Requests that only load or unload are no use."""
-    since = now - timedelta(days=USE_DAYS)
-    rows = InferenceRequest.objects.exclude(done_reason__in=("load", "unload")).order_by()
+    """Of each model, in two questions."""
+    since = _since(now)
     found: dict[Key, Use] = dict.fromkeys(keys, Use())
-    counted = cache.get(USE_CACHE)
-    if counted is None:
-        recent = rows.filter(at__gte=since).values("engine_kind", "model")
-        counted = list(
-            recent.annotate(
-                last=Max("at"),
-                n=Count("id"),
-                read=Sum("prompt_tokens"),
-                written=Sum("output_tokens"),
-                clients=Count("client", distinct=True),
-            )
-        )
-        cache.set(USE_CACHE, counted, USE_FRESH_S)
-    for row in counted:
+    recent = ModelUse.objects.filter(hour__gte=since).values("engine_kind", "model")
+    for row in recent.annotate(**_SUMS, clients=Count("client", distinct=True)):
         key = row["engine_kind"], full_name(row["model"])
         if key in found:
             found[key] = _with(found[key], row)
     unused = [key for key, use in found.items() if use.last_at is None]
     if unused:
         names = {name for _, name in unused} | {name.removesuffix(":latest") for _, name in unused}
-        older = rows.filter(at__lt=since, model__in=names).values("engine_kind", "model")
-        for old in older.annotate(last=Max("at")):
+        older = ModelUse.objects.filter(hour__lt=since, model__in=names).values("engine_kind", "model")
+        for old in older.annotate(last=Max("last_at")):
             key = old["engine_kind"], full_name(old["model"])
             if key in found and found[key].n_requests == 0:
                 found[key] = Use(max(filter(None, (found[key].last_at, old["last"]))))
@@ -195,23 +186,16 @@ def use_of(keys: Iterable[Key], now: datetime) -> dict[Key, Use]:
 def clients_of(key: Key, now: datetime) -> list[dict[str, Any]]:
     """Who used the model within USE_DAYS, the busiest first: client, n, read, written, n_failed, last."""
     kind, name = key
-    rows = InferenceRequest.objects.filter(
-        model__in=(name, name.removesuffix(":latest")),
-        engine_kind=kind,
-        at__gte=now - timedelta(days=USE_DAYS),
-    ).exclude(done_reason__in=("load", "unload"))
-    counted = (
-        rows.order_by()
-        .values("client")
-        .annotate(
-            n=Count("id"),
-            read=Sum("prompt_tokens"),
-            written=Sum("output_tokens"),
-            n_failed=Count("id", filter=~Q(error="")),
-            last=Max("at"),
-        )
+    rows = ModelUse.objects.filter(
+        model__in=(name, name.removesuffix(":latest")), engine_kind=kind, hour__gte=_since(now)
     )
+    counted = rows.values("client").annotate(**_SUMS, n_failed=Sum("n_failed"))
     return [dict(row) for row in counted.order_by("-n", "client")[:MOST_CLIENTS]]
+
+
+def _since(now: datetime) -> datetime:
+    """USE_DAYS ago, in whole hours."""
+    return (now - timedelta(days=USE_DAYS)).replace(minute=0, second=0, microsecond=0)
 
 
 def _with(use: Use, row: Mapping[str, Any]) -> Use:

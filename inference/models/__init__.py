@@ -10,6 +10,7 @@ from inference.models.prompt_set import PromptSet
 from inference.models.proposal import Proposal, ProposalKind, ProposalState
 from inference.models.pull import ModelPull
 from inference.models.request import InferenceRequest, KeptPrompt
+from inference.models.use import ModelUse
 from inference.models.variant import Variant
 from inference.models.zone import CacheZone
 
@@ -33,6 +34,7 @@ __all__ = [
     "ModelEvent",
     "ModelJob",
     "ModelPull",
+    "ModelUse",
     "PromptSet",
     "Proposal",
     "ProposalKind",

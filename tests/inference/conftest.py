@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 import redis
 from django.contrib.auth.models import User
-from django.core.cache import cache
 from django.test import Client
 
 from aicleaner_site.valkey import ValkeyServer
 from inference.catalogue.engine import EngineApi
-from inference.catalogue.selectors import USE_CACHE
 from inference.engines.selectors import EngineAddress
 from inference.gateway.kept import STATE_KEY
 from inference.gateway.records import STATS_KEY
@@ -89,9 +87,8 @@ def own_store(own_valkey: ValkeyServer) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def nothing_counted_before(valkey_url: str) -> None:
-    """Nor a gateway that ran a moment ago for another test taken for running."""
-    cache.delete(USE_CACHE)
+def no_gateway_before(valkey_url: str) -> None:
+    """No gateway that ran a moment ago for another test is taken for running."""
     with redis.from_url(valkey_url) as valkey:
         valkey.delete(STATE_KEY, STATS_KEY)
 

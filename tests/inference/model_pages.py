@@ -5,6 +5,7 @@ from typing import Any
 
 from django.test import Client
 
+from inference.catalogue.counting import count_use
 from inference.catalogue.engine import EngineApi
 from inference.engines.selectors import EngineAddress
 from inference.models import InferenceRequest, ModelEvent
@@ -60,4 +61,7 @@ def request_of(model: str, at: datetime, **more: Any) -> None:
         "output_tokens": 5,
         "client": "ollama-python",
     }
-    InferenceRequest.objects.create(**{**values, "model": model, "at": at, **more})
+    row = InferenceRequest(**{**values, "model": model, "at": at, **more})
+    row.failed = bool(row.error)
+    row.save()
+    count_use([row])

@@ -24,7 +24,7 @@ NONE = {"expires": "", "allowed": "", "zone": ""}
 
 
 @pytest.fixture(autouse=True)
-def _no_gateway(valkey_url: str, nothing_counted_before: None) -> None:
+def _no_gateway(valkey_url: str, no_gateway_before: None) -> None:
     pass
 
 

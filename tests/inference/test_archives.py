@@ -30,7 +30,7 @@ from inference.work.messages import WorkError
 from inference.work.plan import JobPlan, Packing
 from tests.inference.serving import Server
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("engines", "data_dir", "nothing_counted_before")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("engines", "data_dir", "no_gateway_before")]
 SOURCE, COLD = "aicleaner-sample:latest", "cold:model"
 SYSTEM, STOP = "You tidy up.\nBriefly.", ["<|end|>", "stop here"]
 

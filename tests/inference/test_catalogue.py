@@ -18,7 +18,7 @@ from tests.inference.stand_in import GIB, StandIn
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.usefixtures("engines", "valkey_url", "nothing_counted_before"),
+    pytest.mark.usefixtures("engines", "valkey_url", "no_gateway_before"),
 ]
 
 

@@ -28,7 +28,7 @@ from tests.product import wait_for
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.usefixtures("engines", "valkey_url", "nothing_counted_before"),
+    pytest.mark.usefixtures("engines", "valkey_url", "no_gateway_before"),
 ]
 
 
