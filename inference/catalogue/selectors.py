@@ -20,7 +20,6 @@ from inference.names import full_name
 USE_DAYS, MOST_CLIENTS = 7, 10
 _SUMS = {
     "last": Max("last_at"),
-    "n": Sum("n_requests"),
     "read": Sum("prompt_tokens"),
     "written": Sum("output_tokens"),
 }
@@ -168,7 +167,7 @@ def use_of(keys: Iterable[Key], now: datetime) -> dict[Key, Use]:
     since = _since(now)
     found: dict[Key, Use] = dict.fromkeys(keys, Use())
     recent = ModelUse.objects.filter(hour__gte=since).values("engine_kind", "model")
-    for row in recent.annotate(**_SUMS, clients=Count("client", distinct=True)):
+    for row in recent.annotate(n=Sum("n_requests"), clients=Count("client", distinct=True), **_SUMS):
         key = row["engine_kind"], full_name(row["model"])
         if key in found:
             found[key] = _with(found[key], row)
@@ -189,7 +188,7 @@ def clients_of(key: Key, now: datetime) -> list[dict[str, Any]]:
     rows = ModelUse.objects.filter(
         model__in=(name, name.removesuffix(":latest")), engine_kind=kind, hour__gte=_since(now)
     )
-    counted = rows.values("client").annotate(**_SUMS, n_failed=Sum("n_failed"))
+    counted = rows.values("client").annotate(n=Sum("n_requests"), n_failed=Sum("n_failed"), **_SUMS)
     return [dict(row) for row in counted.order_by("-n", "client")[:MOST_CLIENTS]]
 
 
