@@ -7,11 +7,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.utils import timezone
 
 from benchmarks.addresses import check_address, read_key
 from benchmarks.errors import EngineError, UnknownModelError
 from benchmarks.parameters import Parameters
 from inference.api_keys.internal import gateway_key
+from inference.engines.costs import budget_problem
 from inference.engines.selectors import address, addresses, clouds, key_of
 from inference.gateway.memory import is_here
 from safeguards.sealing import SealError
@@ -71,7 +73,7 @@ class EngineModel:
 
 
 def find_engine(name: str, url: str = "", key_variable: str = "") -> Engine:
-    """Raises AddressError, KeyVariableError or EngineError."""
+    """Raises AddressError, KeyVariableError or EngineError, this also for a cloud whose budget is used up."""
     if name == "cloud":
         base = check_address(url).removesuffix("/v1")
         return Engine(name, "openai", base, read_key(key_variable) if key_variable else "")
@@ -82,6 +84,8 @@ def find_engine(name: str, url: str = "", key_variable: str = "") -> Engine:
     cloud = next((each for each in clouds() if each.name == name), None)
     if cloud is None:
         raise EngineError(f"There is no engine {name}: it may have been removed.")
+    if problem := budget_problem(cloud, timezone.now()):
+        raise EngineError(problem)
     if not cloud.url.endswith("/v1"):
         raise EngineError(f"{name} can't be measured: benchmarks need an address that ends in /v1.")
     try:

@@ -20,6 +20,7 @@ from benchmarks.load.result import Result, Status
 from benchmarks.models import Run, State
 from benchmarks.parameters import Parameters
 from benchmarks.plans import plan_of
+from benchmarks.prices import charge_of
 from benchmarks.statistics.rounds import summarise_round
 from inference.child_process import ChildProcess
 
@@ -118,6 +119,7 @@ class Execution:
                 raise StoppedError(
                     State.FAILED, f"The disk is full: {free / 2**20:.0f} MiB are free in {settings.DATA_DIR}."
                 )
+            engine_of(parameters)  # what was measured may have used up a cloud's budget
             self._measure_one(parameters, engine, number, model)
 
     def _measure_one(self, parameters: Parameters, engine: Engine, number: int, model: str) -> None:
@@ -167,6 +169,7 @@ class Execution:
             complete=answer["complete"],
             result=answer["result"],
             summary=summary.model_dump(mode="json"),
+            paid=charge_of(self.run, model, result),
         )
         statuses = result.requests.status
         failed = [status for status in statuses if status not in {Status.OK, Status.CUT}]

@@ -13,6 +13,7 @@ from benchmarks.errors import BusyError, NotAllowedError
 from benchmarks.models import Measurement, Run, State
 from benchmarks.outcome import Outcome, work_out
 from benchmarks.parameters import Parameters
+from inference.engines.costs import Charge, charge
 from monitoring.news import tell
 from monitoring.services import record_event
 
@@ -100,18 +101,22 @@ def store_measurement(
     complete: bool,
     result: dict[str, Any],
     summary: dict[str, Any],
+    paid: Charge | None = None,
 ) -> Measurement:
-    """Keep what one load process measured (`number`: its round)."""
-    return Measurement.objects.create(
-        run=run,
-        model=model,
-        round=number,
-        started_at=started_at,
-        ended_at=ended_at,
-        complete=complete,
-        summary=summary,
-        raw=zlib.compress(json.dumps(result, separators=(",", ":")).encode(), 6),
-    )
+    """Keep what one load process measured (`number`: its round), and count what a cloud is `paid` for it."""
+    with transaction.atomic():
+        if paid is not None:
+            charge(paid)
+        return Measurement.objects.create(
+            run=run,
+            model=model,
+            round=number,
+            started_at=started_at,
+            ended_at=ended_at,
+            complete=complete,
+            summary=summary,
+            raw=zlib.compress(json.dumps(result, separators=(",", ":")).encode(), 6),
+        )
 
 
 def sum_up(run: Run, alive: Callable[[], object] = lambda: None) -> Outcome:

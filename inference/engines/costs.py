@@ -1,6 +1,7 @@
 """What a request to a cloud cost, by the prices of the package genai-prices: they come with it, nothing is asked of anyone."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -75,15 +76,40 @@ def price(records: Iterable[dict[str, Any]]) -> None:
             )
 
 
+@dataclass(frozen=True)
+class Charge:
+    """Requests that a cloud answered, and what they cost as far as anybody knows."""
+
+    cloud: str
+    at: datetime
+    n_requests: int
+    n_unpriced: int
+    cost_usd: Decimal
+
+
 def count(rows: Iterable[InferenceRequest]) -> None:
     """Add them to the months of their clouds; call it in the transaction that stores them, with none that is stored already."""
     clouds = set(Engine.objects.filter(kind=EngineKind.OPENAI).values_list("name", flat=True))
     for row in rows:
-        if row.engine_kind not in clouds or row.status != 200:
-            continue
-        month, _ = CloudMonth.objects.get_or_create(engine=row.engine_kind, month=month_of(row.at))
-        CloudMonth.objects.filter(pk=month.pk).update(
-            n_requests=F("n_requests") + 1,
-            n_unpriced=F("n_unpriced") + int(row.cost_usd is None),
-            cost_usd=F("cost_usd") + (row.cost_usd or Decimal(0)),
-        )
+        if row.engine_kind in clouds and row.status == 200:
+            cost = row.cost_usd or Decimal(0)
+            charge(Charge(row.engine_kind, row.at, 1, int(row.cost_usd is None), cost))
+
+
+def charge(what: Charge) -> None:
+    """Add it to its cloud's month; call it in the transaction that stores what was paid for."""
+    month, _ = CloudMonth.objects.get_or_create(engine=what.cloud, month=month_of(what.at))
+    CloudMonth.objects.filter(pk=month.pk).update(
+        n_requests=F("n_requests") + what.n_requests,
+        n_unpriced=F("n_unpriced") + what.n_unpriced,
+        cost_usd=F("cost_usd") + what.cost_usd,
+    )
+
+
+def budget_problem(cloud: Engine, now: datetime) -> str:
+    """Why nothing more may go there this month; empty: it may."""
+    month = CloudMonth.objects.filter(engine=cloud.name, month=month_of(now)).first()
+    spent = Decimal(0) if month is None else month.cost_usd
+    if cloud.budget_usd is None or spent < cloud.budget_usd:
+        return ""
+    return f"The budget of {cloud.name} for {month_of(now):%Y-%m} is used up ({spent:.2f} of {cloud.budget_usd:.2f} USD)."
