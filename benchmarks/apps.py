@@ -6,7 +6,9 @@ class BenchmarksConfig(AppConfig):
     name = "benchmarks"
 
     def ready(self) -> None:
-        from benchmarks.selectors import use_of_model
+        from benchmarks.selectors import heavy_work, use_of_model
+        from inference import heavy
         from inference.catalogue import uses
 
         uses.users.append(use_of_model)
+        heavy.upper.append(heavy_work)

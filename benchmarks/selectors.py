@@ -10,6 +10,8 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import QuerySet
 
 from benchmarks.models import Measurement, Run, State
+from inference.heavy import Elsewhere
+from inference.jobs.selectors import heavy_work as model_jobs
 from inference.names import full_name
 
 SUMMED_UP_WITHIN = timedelta(seconds=60)
@@ -45,6 +47,22 @@ def is_waiting(host: str) -> bool:
         Run.objects.filter(host=host, state__in=(State.QUEUED, State.RUNNING)).values_list("state", flat=True)
     )
     return states == {State.QUEUED}
+
+
+def heavy_work(host: str) -> Elsewhere:
+    """For model jobs, which wait for it."""
+    run = Run.objects.filter(host=host, state=State.RUNNING).only("pk", "kind").first()
+    running = "" if run is None else f"Benchmark {run.pk} ({run.kind}) is running."
+    first = (
+        Run.objects.filter(host=host, state=State.QUEUED).order_by("created_at").only("created_at").first()
+    )
+    return Elsewhere(running, None if first is None else first.created_at)
+
+
+def waits_for(run: Run) -> str:
+    """What beside other runs comes before this queued one; "": nothing."""
+    jobs = model_jobs(run.host)
+    return (jobs.running or "A model job was asked for sooner.") if jobs.comes_first(run.created_at) else ""
 
 
 def use_of_model(kind: str, name: str) -> str:

@@ -13,7 +13,9 @@ from benchmarks.errors import BusyError, NotAllowedError
 from benchmarks.models import Measurement, Run, State
 from benchmarks.outcome import Outcome, work_out
 from benchmarks.parameters import Parameters
+from inference import heavy
 from inference.engines.costs import Charge, charge
+from inference.jobs.selectors import heavy_work as model_jobs
 from monitoring.news import tell
 from monitoring.services import record_event
 
@@ -28,10 +30,13 @@ def create_run(parameters: Parameters, *, host: str, who: str, user: User | None
 
 
 def create_running_run(parameters: Parameters, *, host: str, who: str, now: datetime) -> Run:
-    """A run that its creator measures at once. Raises BusyError while another one is running on `host`."""
+    """A run that its creator measures at once. Raises BusyError while another one, or a model job, is running on `host`."""
     fields = _fields(parameters, host, who, None, now)
     try:
         with transaction.atomic():
+            heavy.hold()
+            if job := model_jobs(host).running:
+                raise BusyError(job)
             run = Run.objects.create(**fields, state=State.RUNNING, started_at=now, heartbeat_at=now)
             _started(run, now)
     except IntegrityError as error:
@@ -52,10 +57,14 @@ def _fields(parameters: Parameters, host: str, who: str, user: User | None, now:
 
 
 def start_next_run(*, host: str, now: datetime) -> Run | None:
-    """Take the oldest run of the queue of `host`; None when there is none or one is running already."""
+    """Take the oldest run of the queue of `host`; None when there is none, or something heavy is running already or was asked
+    for sooner."""
     while run := Run.objects.filter(host=host, state=State.QUEUED).order_by("created_at", "id").first():
         try:
             with transaction.atomic():
+                heavy.hold()
+                if model_jobs(host).comes_first(run.created_at):
+                    return None
                 taken = Run.objects.filter(pk=run.pk, state=State.QUEUED).update(
                     state=State.RUNNING, started_at=now, heartbeat_at=now
                 )

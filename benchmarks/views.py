@@ -141,6 +141,7 @@ def run_page(request: HttpRequest, run_id: int) -> HttpResponse:
         "figures_soon": soon,
         "may_change": selectors.may_change(request.user, run),
         "n_ahead": selectors.n_ahead(run) if run.state == State.QUEUED else 0,
+        "waits_for": selectors.waits_for(run) if run.state == State.QUEUED else "",
         "baseline": selectors.baseline_for(run) if run.is_over else None,
         "report": reports.run_report(run, outcome),
     }

@@ -3,6 +3,7 @@
 from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import QuerySet
 
+from inference.heavy import Elsewhere, other_work
 from inference.models import JobState, ModelJob, Variant
 
 
@@ -27,6 +28,20 @@ def n_ahead(job: ModelJob) -> int:
     same = ModelJob.objects.filter(host=job.host)
     queued = same.filter(state=JobState.QUEUED, created_at__lt=job.created_at)
     return queued.count() + same.filter(state=JobState.RUNNING).count()
+
+
+def heavy_work(host: str) -> Elsewhere:
+    """For upper apps, which wait for it."""
+    job = ModelJob.objects.filter(host=host, state=JobState.RUNNING).first()
+    running = "" if job is None else f"Model job {job.pk} ({job.kind} {job.source}) is running."
+    first = ModelJob.objects.filter(host=host, state=JobState.QUEUED).order_by("created_at").first()
+    return Elsewhere(running, None if first is None else first.created_at)
+
+
+def waits_for(job: ModelJob) -> str:
+    """What else, beside other jobs, comes before this queued one; "": nothing."""
+    found = [each for each in other_work(job.host) if each.comes_first(job.created_at)]
+    return next((each.running or "A benchmark was asked for sooner." for each in found), "")
 
 
 def may_change(user: User | AnonymousUser, job: ModelJob) -> bool:

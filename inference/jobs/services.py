@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
-from inference import events
+from inference import events, heavy
 from inference.errors import BusyError, NotAllowedError
 from inference.jobs.parameters import JobParameters
 from inference.models import JobState, ModelJob, Variant
@@ -31,6 +31,10 @@ def create_job(
     state = JobState.RUNNING if running else JobState.QUEUED
     try:
         with transaction.atomic():
+            if running:
+                heavy.hold()
+                if found := next((each.running for each in heavy.other_work(host) if each.running), ""):
+                    raise BusyError(found)
             job = ModelJob.objects.create(
                 kind=kind,
                 source=source,
@@ -54,12 +58,16 @@ def create_job(
 
 
 def start_next_job(*, host: str, now: datetime) -> ModelJob | None:
-    """Take the oldest job of the queue of `host`; None when there is none or one is running already."""
+    """Take the oldest job of the queue of `host`; None when there is none, or something heavy is running already or was
+    asked for sooner."""
     while (
         job := ModelJob.objects.filter(host=host, state=JobState.QUEUED).order_by("created_at", "id").first()
     ):
         try:
             with transaction.atomic():
+                heavy.hold()
+                if any(each.comes_first(job.created_at) for each in heavy.other_work(host)):
+                    return None
                 taken = ModelJob.objects.filter(pk=job.pk, state=JobState.QUEUED).update(
                     state=JobState.RUNNING, started_at=now, heartbeat_at=now
                 )

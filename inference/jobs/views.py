@@ -83,6 +83,7 @@ def job_page(request: HttpRequest, job_id: int) -> HttpResponse:
         "job": job,
         "may_change": selectors.may_change(request.user, job),
         "n_ahead": selectors.n_ahead(job) if job.state == JobState.QUEUED else 0,
+        "waits_for": selectors.waits_for(job) if job.state == JobState.QUEUED else "",
         "variant": variant,
         "archive": archive,
         "archive_facts": reports.archive_facts(archive) if archive else [],
