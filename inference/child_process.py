@@ -12,8 +12,8 @@ from typing import Any
 
 from django.conf import settings
 
-# Ends the work when this process is killed: nobody would hear what came of it.
-DIES_WITH_US = settings.BASE_DIR / "aicleaner_site" / "child.py"
+from inference.dependants import DIES_WITH_US
+
 STOP_S = 5.0
 MAX_LINE = 512 * 2**20
 TAIL = 2000

@@ -4,8 +4,10 @@ The gguf package's reader makes an array of every token of the vocabulary, 20 s 
 steps over what nobody asked for. Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md"""
 
 import mmap
+import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -14,6 +16,21 @@ from typing import Any, BinaryIO
 import gguf
 from gguf import GGMLQuantizationType as TensorType
 from gguf import GGUFValueType as Kind
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """To be written; it appears as `path` whole or not at all. Raises OSError."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
 
 SCALARS = {
     Kind.UINT8: "B",

@@ -5,7 +5,6 @@ what came into each column, and `X.counts`, of how many tokens. Of the older for
 
 import math
 import mmap
-import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from inference.gguf_tools.container import (
     encoded,
     pad,
     read_header,
+    whole_file,
     write_header,
 )
 
@@ -200,16 +200,9 @@ def write_importance(
         for end, values in ((SUMS, entry.squares), (COUNTS, entry.counts))
     ]
     alignment = gguf.GGUF_DEFAULT_ALIGNMENT
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as out:
-            shapes = ((name, Type.F32, values.shape[::-1]) for name, values in tensors)
-            write_header(out, keys, shapes, alignment)
-            for _, values in tensors:
-                out.write(values.tobytes())
-                pad(out, alignment)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as out:
+        shapes = ((name, Type.F32, values.shape[::-1]) for name, values in tensors)
+        write_header(out, keys, shapes, alignment)
+        for _, values in tensors:
+            out.write(values.tobytes())
+            pad(out, alignment)

@@ -4,7 +4,6 @@ The tensors are those that `llama-quantize --prune-layers` writes; it leaves key
 they lose the same layers, and what depends on a layer's number in a way that is not known is refused."""
 
 import mmap
-import os
 import re
 import struct
 from collections.abc import Callable, Collection, Iterator
@@ -20,6 +19,7 @@ from inference.gguf_tools.container import (
     forget,
     pad,
     read_header,
+    whole_file,
     write_header,
 )
 
@@ -115,31 +115,22 @@ def prune_file(
     Raises PruneError, NotGgufError for what is no model, OSError for what the disk refuses."""
     header = read_header(source)
     tensors = remaining(header, dropped)
-    partial = destination.with_name(f"{destination.name}.{os.getpid()}.part")
-    try:
-        with (
-            source.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-            partial.open("wb") as out,
-        ):
-            keys = list(_keys(data, header, dropped))
-            write_header(
-                out, keys, ((name, each.type, each.shape) for name, each in tensors), header.alignment
-            )
-            done, total = 0, sum(tensor.n_bytes for _, tensor in tensors)
-            for _, tensor in tensors:
-                for place in range(tensor.offset, tensor.offset + tensor.n_bytes, PART_BYTES):
-                    out.write(data[place : min(place + PART_BYTES, tensor.offset + tensor.n_bytes)])
-                pad(out, header.alignment)
-                forget(data, tensor)
-                done += tensor.n_bytes
-                if progress:
-                    progress(done, total)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(destination)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        source.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        whole_file(destination) as out,
+    ):
+        keys = list(_keys(data, header, dropped))
+        write_header(out, keys, ((name, each.type, each.shape) for name, each in tensors), header.alignment)
+        done, total = 0, sum(tensor.n_bytes for _, tensor in tensors)
+        for _, tensor in tensors:
+            for place in range(tensor.offset, tensor.offset + tensor.n_bytes, PART_BYTES):
+                out.write(data[place : min(place + PART_BYTES, tensor.offset + tensor.n_bytes)])
+            pad(out, header.alignment)
+            forget(data, tensor)
+            done += tensor.n_bytes
+            if progress:
+                progress(done, total)
 
 
 def _keys(data: mmap.mmap, header: Header, dropped: Collection[int]) -> Iterator[bytes]:

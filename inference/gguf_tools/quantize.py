@@ -25,6 +25,7 @@ from inference.gguf_tools.container import (
     pad,
     read_header,
     tensor_bytes,
+    whole_file,
     write_header,
 )
 from inference.gguf_tools.importance import Importance
@@ -121,33 +122,26 @@ def quantize_file(
     header = read_header(source)
     planned = planned_types(header, to, types, importance)
     n_threads = n_threads or len(os.sched_getaffinity(0))
-    partial = destination.with_name(f"{destination.name}.{os.getpid()}.part")
-    try:
-        with (
-            source.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-            partial.open("wb") as out,
-            ThreadPoolExecutor(n_threads) as pool,
-        ):
-            keys = [*_keys(data, header, target(to)[0]), *(importance.keys() if importance else ())]
-            shapes = ((each.name, planned[each.name], each.shape) for each in header.tensors)
-            write_header(out, keys, shapes, header.alignment)
-            done, total = 0, sum(each.n_bytes for each in header.tensors)
-            for tensor in header.tensors:
-                kind = planned[tensor.name]
-                weights = importance.of(tensor) if importance and kind != tensor.type else None
-                for part in _in_order(pool, n_threads, _parts(data, tensor, kind, weights)):
-                    out.write(part.data)
-                pad(out, header.alignment)
-                forget(data, tensor)
-                done += tensor.n_bytes
-                if progress:
-                    progress(done, total)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(destination)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        source.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        whole_file(destination) as out,
+        ThreadPoolExecutor(n_threads) as pool,
+    ):
+        keys = [*_keys(data, header, target(to)[0]), *(importance.keys() if importance else ())]
+        shapes = ((each.name, planned[each.name], each.shape) for each in header.tensors)
+        write_header(out, keys, shapes, header.alignment)
+        done, total = 0, sum(each.n_bytes for each in header.tensors)
+        for tensor in header.tensors:
+            kind = planned[tensor.name]
+            weights = importance.of(tensor) if importance and kind != tensor.type else None
+            for part in _in_order(pool, n_threads, _parts(data, tensor, kind, weights)):
+                out.write(part.data)
+            pad(out, header.alignment)
+            forget(data, tensor)
+            done += tensor.n_bytes
+            if progress:
+                progress(done, total)
 
 
 def _keys(data: mmap.mmap, header: Header, file_type: LlamaFileType) -> list[bytes]:

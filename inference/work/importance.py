@@ -1,10 +1,10 @@
 """The importance matrix of a job: read from its file, or collected first from what the model reads."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
+from inference.dependants import dependant
 from inference.gguf_tools.activations import Order
 from inference.gguf_tools.container import read_header
 from inference.gguf_tools.importance import Importance, read_importance
@@ -83,24 +83,13 @@ def _read(order: Order) -> None:
     """In a process of its own. Raises WorkError."""
     total, done = len(order.sequences), 0
     command = [sys.executable, "-m", "inference.gguf_tools.activations"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(order.encoded())
-            process.stdin.flush()
-            for line in process.stdout:
-                message = json.loads(line)
-                if "error" in message:
-                    raise WorkError(message["error"])
-                done = message["done"]
-                step("collect activations", done, total, "texts")
-        except BrokenPipeError:
-            pass  # it ended already
-        finally:
-            process.kill()
+    with dependant(command, order.encoded()) as (_, lines):
+        for line in lines:
+            message = json.loads(line)
+            if "error" in message:
+                raise WorkError(message["error"])
+            done = message["done"]
+            step("collect activations", done, total, "texts")
     if not Path(order.out).is_file():
         raise WorkError(
             f"llama.cpp broke off after {done} of {total} texts that it was to read for the importance matrix."

@@ -1,13 +1,14 @@
 """Makes a variant: by the engine, by llama.cpp's own tool, or by our writer."""
 
+import re
 import resource
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from inference.dependants import dependant
 from inference.gguf_tools.container import NotGgufError, read_header
 from inference.gguf_tools.importance import Importance, ImportanceError
 from inference.gguf_tools.metadata import read_metadata
@@ -25,6 +26,7 @@ from inference.work.room import need_room
 
 SPARE = 1.02  # of the planned size, for padding and manifests
 LLAMA_QUANTIZE = "llama-quantize"
+OF_TENSOR = re.compile(r"\[ *(\d+)/ *\d+\]")  # it prints `[  12/ 290] name ...` for each tensor
 
 
 def make_variant(engine: EngineClient, plan: JobPlan) -> frozenset[str]:
@@ -156,23 +158,17 @@ def _by_llama_quantize(file: Path, made: Path, level: str, importance: Path | No
     total = len(read_metadata(file).tensors)
     weighed = [] if importance is None else ["--imatrix", str(importance)]
     command = [LLAMA_QUANTIZE, *weighed, str(file), str(made), level.upper()]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        last = ""
-        for done, line in _tensors(process.stdout or ()):
-            last = line.strip() or last
-            step("quantize", done, total, "tensors")
-    if process.returncode:
-        made.unlink(missing_ok=True)
+    done, last = 0, ""
+    with dependant(command, errors=subprocess.STDOUT) as (process, lines):
+        for raw in lines:
+            line = raw.decode(errors="replace").strip()
+            last = line or last
+            if found := OF_TENSOR.match(line):
+                done = int(found[1])
+                step("quantize", done, total, "tensors")
+        status = process.wait()
+    if status:
         raise WorkError(f"llama-quantize failed: {last}")
-
-
-def _tensors(lines: Any) -> Iterator[tuple[int, str]]:
-    """It prints `[  12/ 290] name ...` for each tensor."""
-    done = 0
-    for line in lines:
-        if line.lstrip().startswith("[") and "/" in line:
-            done = int(line.lstrip()[1:].split("/")[0])
-        yield done, line
 
 
 def take_in(engine: EngineClient, plan: JobPlan, source: Path, made: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from inference.dependants import dependant
 from inference.quality.divergence import Top
 from inference.work.messages import WorkError
 
@@ -88,26 +88,17 @@ def probing(file: Path, num_ctx: int) -> Iterator[Probe]:
         "use_mmap": True,
     }
     command = [sys.executable, "-m", "inference.engine.runner", json.dumps(wanted)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
+    with dependant(command) as (_, lines):
+        told = json.loads(lines.readline() or '{"error": "it ended while loading"}')
+        if "error" in told:
+            raise WorkError(f"llama.cpp can't load {file.name}: {told['error']}")
+        probe = Probe(told["url"])
         try:
-            told = json.loads(process.stdout.readline() or '{"error": "it ended while loading"}')
-            if "error" in told:
-                raise WorkError(f"llama.cpp can't load {file.name}: {told['error']}")
-            probe = Probe(told["url"])
-            try:
-                yield probe
-            except (httpx.HTTPError, KeyError, ValueError, IndexError) as error:
-                raise WorkError(
-                    f"llama.cpp failed on {file.name}: {error or type(error).__name__}"
-                ) from error
-            finally:
-                probe.http.close()
+            yield probe
+        except (httpx.HTTPError, KeyError, ValueError, IndexError) as error:
+            raise WorkError(f"llama.cpp failed on {file.name}: {error or type(error).__name__}") from error
         finally:
-            process.kill()
+            probe.http.close()
 
 
 def read_positions(probe: Probe, prompts: Sequence[str], n_tokens: int) -> list[tuple[list[int], int]]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inference.dependants import dependant
 from inference.gguf_tools import llama_api
 from inference.gguf_tools.activations import ActivationsError, Order, collect
 from inference.gguf_tools.importance import read_importance
@@ -139,14 +140,8 @@ def test_a_file_that_llama_cpp_can_t_load_is_told(tmp_path: Path) -> None:
 def test_what_the_process_writes_is_an_importance_matrix(tmp_path: Path) -> None:
     order = Order(str(FILE), str(tmp_path / "out.gguf"), TEXTS, ["rooms"], ["abc"], 1)
     command = [sys.executable, "-m", "inference.gguf_tools.activations"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(order.encoded())
-        process.stdin.flush()
-        assert [json.loads(line) for line in process.stdout] == [{"done": n} for n in (1, 2, 3)]
+    with dependant(command, order.encoded()) as (_, lines):
+        assert [json.loads(line) for line in lines] == [{"done": n} for n in (1, 2, 3)]
     found = read_importance(tmp_path / "out.gguf")
     assert (found.datasets, found.n_chunks, found.prompts) == (("rooms",), 3, ("abc",))
     assert len(found.means) == 42
