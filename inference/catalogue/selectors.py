@@ -208,8 +208,16 @@ def _with(use: Use, row: Mapping[str, Any]) -> Use:
     )
 
 
-def events() -> QuerySet[ModelEvent]:
-    return ModelEvent.objects.all()
+def events(*, model: str = "", state: str = "", kind: str = "") -> QuerySet[ModelEvent]:
+    """Newest first; `model` is a part of the name, `kind` the action."""
+    found = ModelEvent.objects.all()
+    if model:
+        found = found.filter(model__icontains=model)
+    if state:
+        found = found.filter(state=state)
+    if kind:
+        found = found.filter(action=kind)
+    return found
 
 
 def events_of(key: Key) -> QuerySet[ModelEvent]:

@@ -23,7 +23,7 @@ from inference.catalogue.listing import shown
 from inference.catalogue.memory import memory_state
 from inference.engines.selectors import EngineAddress, address
 from inference.errors import InferenceError
-from inference.models import ModelPull
+from inference.models import ActionState, ModelAction, ModelPull
 from inference.names import full_name
 from inference.proposals.selectors import n_open
 
@@ -67,10 +67,15 @@ def _list_page(request: HttpRequest, pull_form: PullForm | None = None) -> HttpR
 @require_safe
 @never_cache
 def model_log(request: HttpRequest) -> HttpResponse:
-    asked = request.GET.get("model", "").strip()[:200]
-    found = selectors.events().filter(model__icontains=asked) if asked else selectors.events()
-    page = Paginator(found, LOG_PAGE).get_page(request.GET.get("page"))
-    return render(request, "inference/model_log.html", {"page": page, "asked": asked})
+    asked = {name: request.GET.get(name, "").strip()[:200] for name in ("model", "state", "kind")}
+    context = {
+        "page": Paginator(selectors.events(**asked), LOG_PAGE).get_page(request.GET.get("page")),
+        "asked": asked,
+        "is_filtered": any(asked.values()),
+        "states": ActionState.choices,
+        "kinds": ModelAction.choices,
+    }
+    return render(request, "inference/model_log.html", context)
 
 
 @require_safe

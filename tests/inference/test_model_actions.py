@@ -199,7 +199,15 @@ def test_what_the_gateway_unloaded_is_in_the_log_once_with_its_reason(
     page = text_of(person.get("/models/log/?model=tiny-script"))
     assert "idle for 30 min" in page
     assert "by gateway (by itself)" in page
-    assert "Nothing was done yet" in text_of(person.get("/models/log/?model=other"))
+    assert "No event matches" in text_of(person.get("/models/log/?model=other"))
+    for asked, n in (
+        ("state=done", 2),
+        ("state=failed", 0),
+        ("kind=unload", 2),
+        ("kind=load", 0),
+        ("kind=x", 0),
+    ):
+        assert person.get(f"/models/log/?{asked}").context["page"].paginator.count == n, asked
 
 
 def test_the_page_shows_what_the_gateway_knows(
