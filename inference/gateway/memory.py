@@ -268,7 +268,11 @@ class Memory:
     ) -> dict[str, Any]:
         return {
             "engine": model.engine,
+            "url": model.url,
             "name": model.name,
+            "memory_bytes": model.memory_bytes,
+            "vram_bytes": model.vram_bytes,
+            "expires_at": model.expires_at,
             "busy": model.key in busy,
             "kept": model.key in kept,
             "last_used": at - (now - self.last_used.get(model.key, now)),

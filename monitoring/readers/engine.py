@@ -1,5 +1,5 @@
 """The engine in use and its models: `/api/ps` each second, `/api/tags` each half minute, `/api/show` once a model, asked in
-a thread of its own so that a busy engine never delays a sample."""
+a thread of its own so that a busy engine never delays a sample. What other engines have loaded the gateway tells."""
 
 import http.client
 import json
@@ -24,6 +24,9 @@ TAGS_EVERY_S = 30.0
 TIMEOUT_S = 3.0
 LATE_S = 10.0
 EARLY_S = 5.0  # so much before the end of its keep-alive a model leaves early
+MEMORY_KEY = (
+    "aicleaner:gateway:memory"  # what the gateway knows of the models that are loaded, of all engines
+)
 REMEMBER_S = 30.0  # for so long a model that left early may be taken for the one that made place
 _FROM = re.compile(r"^FROM (.*?)sha256[-:]([0-9a-f]{64})\s*$", re.MULTILINE)
 
@@ -65,7 +68,7 @@ class Engine(Reader):
         found = self._poller.newest()
         if found is None or self._poller.silent_s(now) > LATE_S:
             nothing: Values = {"engine_up": None if found is None else 0.0}
-            return Reading(nothing, {"engine": None, "models": [], "models_on_disk": None})
+            return Reading(nothing, {"engine": None, "models": [], "elsewhere": [], "models_on_disk": None})
         return found
 
     def wait_for_first(self, timeout_s: float) -> None:
@@ -79,9 +82,11 @@ class Engine(Reader):
 
     def _ask(self, now: float) -> Reading | None:
         """None until the gateway has said which engine is in use; while it is away, that one is asked on."""
+        elsewhere: list[dict[str, Any]] = []
         with suppress(redis.RedisError):
-            raw: Any = self._valkey.get(KEY)
-            self._engine = (json.loads(raw) if raw else {}).get("engine") or self._engine
+            raw, memory = self._told()
+            self._engine = raw.get("engine") or self._engine
+            elsewhere = loaded_elsewhere(memory)
         if self._engine is None:
             return None
         engine = self._engine
@@ -120,11 +125,18 @@ class Engine(Reader):
             {
                 "engine": state,
                 "models": models,
+                "elsewhere": elsewhere,
                 "left_early": left,
                 "models_on_disk": self._tags[1],
                 "on_disk": self._needs() if up else [],
             },
         )
+
+    def _told(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """By the gateway: its figures, and what is loaded. Raises RedisError."""
+        found: Any = self._valkey.mget(KEY, MEMORY_KEY)
+        figures, memory = (json.loads(raw) if raw else {} for raw in found)
+        return figures, memory
 
     def _learn_one(self, url: str) -> None:
         """One `/api/show` a second, until the architecture of each model on the disk is known. One that the engine can't show
@@ -192,6 +204,22 @@ class Engine(Reader):
             self._connection.close()
             self._connection = None
             raise
+
+
+def loaded_elsewhere(memory: dict[str, Any]) -> list[dict[str, Any]]:
+    """Models that engines beside the one in use have loaded, in the words of `describe` as far as they go."""
+    return [
+        {
+            "engine": each["engine"],
+            "name": each["name"],
+            "size_bytes": (size := each["memory_bytes"] + each["vram_bytes"]),
+            "vram_bytes": each["vram_bytes"],
+            "gpu_share": each["vram_bytes"] / size if size else None,
+            "expires_at": each["expires_at"],
+        }
+        for each in memory.get("loaded") or ()
+        if each["url"] != memory["in_use"]
+    ]
 
 
 def parts_of(model: dict[str, Any], weights: int | None, loaded: Loaded) -> dict[str, int | None]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -12,12 +13,14 @@ import psutil
 import pytest
 import redis
 
+from aicleaner_site.valkey import ValkeyServer
 from inference.sample_model.evaluate import FILE as SAMPLE
 from monitoring.notable import changes
 from monitoring.readers.base import Reading, Roots
-from monitoring.readers.engine import Engine, seconds_until
+from monitoring.readers.engine import MEMORY_KEY, Engine, seconds_until
 from monitoring.readers.gateway import KEY
 from monitoring.readers.runners import Runners
+from tests.inference.old_ollama import old_ollama
 from tests.inference.serving import Server
 from tests.product import wait_for
 
@@ -157,3 +160,25 @@ def test_a_runner_is_looked_for_by_the_name_of_the_file(tmp_path: Path) -> None:
 def test_the_end_of_a_keep_alive(moment: Any, seconds: float | None) -> None:
     found = seconds_until(moment, 1767225600.0)
     assert found == (None if seconds is None else pytest.approx(seconds, abs=1e-3))
+
+
+def test_models_of_other_engines_are_told_as_the_gateway_knows_them(engine: Server) -> None:
+    """The gateway prefers another engine, so this one is not in use."""
+    load(engine, "sample")
+    folder = Path(tempfile.mkdtemp(prefix="aic-v-"))
+    with old_ollama("broom") as shed, ValkeyServer(folder / "v.sock") as valkey:
+        arguments = ("--valkey", valkey.url, "--engine", f"ollama={shed.url}")
+        with Server("inference.gateway", *arguments, "--engine", f"embedded={engine.url}"):
+            reader = Engine(Roots(valkey_url=valkey.url))
+            try:
+                state = wait_for(
+                    lambda: (told := reader.read(time.monotonic()).state).get("elsewhere") and told,
+                    "the gateway has looked",
+                )
+            finally:
+                reader.close()
+    assert (state["engine"]["kind"], state["models"]) == ("ollama", [])
+    (found,) = state["elsewhere"]
+    assert (found["engine"], found["name"], found["gpu_share"]) == ("embedded", "sample:latest", 0)
+    assert found["size_bytes"] > SAMPLE.stat().st_size / 2
+    assert found["expires_at"]

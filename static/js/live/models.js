@@ -74,19 +74,19 @@ function reloads(events, name) {
 }
 
 export function drawModels(root, note, sample, events) {
-  const { models = [], models_on_disk: onDisk, engine, gateway } = sample?.state ?? {};
+  const { models: here = [], elsewhere = [], models_on_disk: onDisk, engine, gateway } = sample?.state ?? {}, models = [...here, ...elsewhere];
   if (!sample) return sayWhy(root, "waiting for the first sample");
   const allVram = sum(sample, "gpu_memory_total_bytes");
-  setText(note, engine?.up ? [`${models.length} loaded`, `${onDisk ?? "–"} on disk`].join(" · ") : "");
+  setText(note, engine?.up ? [`${here.length} loaded`, elsewhere.length ? `${elsewhere.length} on other engines` : "", `${onDisk ?? "–"} on disk`].filter(Boolean).join(" · ") : "");
   if (!gateway) return sayWhy(root, "Unknown: the gateway, which knows the engine, does not answer.");
   if (!engine?.up) return sayWhy(root, `Unknown: the engine${engine?.url ? ` at ${engine.url}` : ""} does not answer.`);
   if (!models.length) return sayWhy(root, onDisk ? "No model is loaded. The first request loads one." : "No model is loaded, and the engine offers none yet.");
-  keyed(root, models, (model) => model.name, makeModel, (node, model) => {
-    const [name, size, facts, parameters, held] = node.children, n = reloads(events, model.name);
-    const [text, , tag] = name.childNodes;
+  keyed(root, models, (model) => `${model.engine ?? ""} ${model.name}`, makeModel, (node, model) => {
+    const [name, size, facts, parameters, held] = node.children, n = model.engine ? 0 : reloads(events, model.name);
+    const [text, , tag] = name.childNodes, mark = model.engine ? `on ${model.engine}` : model.quantization ?? "";
     setText(text, model.name);
-    setText(tag, model.quantization ?? "");
-    tag.hidden = !model.quantization;
+    setText(tag, mark);
+    tag.hidden = !mark;
     setText(size, bytes(model.size_bytes));
     setText(facts, [
       place(model, allVram), model.context_length ? `ctx ${model.context_length.toLocaleString()}` : "",
