@@ -182,6 +182,12 @@ def use_of(keys: Iterable[Key], now: datetime) -> dict[Key, Use]:
     return found
 
 
+def used_names(engine: str, now: datetime) -> set[str]:
+    """Models of an engine that were used within USE_DAYS, as the requests name them."""
+    rows = ModelUse.objects.filter(hour__gte=_since(now), engine_kind=engine)
+    return set(rows.values_list("model", flat=True))
+
+
 def clients_of(key: Key, now: datetime) -> list[dict[str, Any]]:
     """Who used the model within USE_DAYS, the busiest first: client, n, read, written, n_failed, last."""
     kind, name = key

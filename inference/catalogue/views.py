@@ -16,6 +16,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from inference.catalogue import pulls, selectors, services, tasks, uses
+from inference.catalogue.clouds import cloud_models
 from inference.catalogue.details import details_of
 from inference.catalogue.engine import NO_REGISTRY, EngineApi
 from inference.catalogue.forms import KEEP, CopyForm, DeleteForm, FilterForm, KeepForm, ModelForm, PullForm
@@ -50,6 +51,10 @@ def _list_page(request: HttpRequest, pull_form: PullForm | None = None) -> HttpR
         "entries": shown(every, **{name: asked.get(name) or "" for name in ("q", "engine", "state", "sort")}),
         "is_filtered": any(asked.get(name) for name in ("q", "engine", "state")),
         "n_models": len(every),
+        # A cloud tells nothing that the other filters ask for.
+        "clouds": []
+        if asked.get("engine") or asked.get("state")
+        else cloud_models(now, q=asked.get("q") or ""),
         "n_proposals": n_open(),
         "loaded": loaded,
         "loaded_bytes": sum(each.loaded.memory_bytes for each in loaded if each.loaded),

@@ -17,7 +17,7 @@ from aicleaner_site.valkey import ValkeyServer
 from inference.sample_model.evaluate import FILE as SAMPLE
 from monitoring.notable import changes
 from monitoring.readers.base import Reading, Roots
-from monitoring.readers.engine import MEMORY_KEY, Engine, seconds_until
+from monitoring.readers.engine import Engine, seconds_until
 from monitoring.readers.gateway import KEY
 from monitoring.readers.runners import Runners
 from tests.inference.old_ollama import old_ollama
