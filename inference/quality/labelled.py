@@ -70,12 +70,12 @@ def parse(text: str) -> list[Labelled]:
             continue
         try:
             found.append(Labelled.model_validate(json.loads(line)))
-        except json.JSONDecodeError as error:
-            raise LabelError(f"Line {number} is no JSON: {error}.") from error
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the line"
             raise LabelError(f"Line {number}, {place}: {first['msg']}.") from error
+        except (ValueError, RecursionError) as error:  # no JSON; a number of 5,000 digits; 5,000 brackets
+            raise LabelError(f"Line {number} is no JSON: {error}.") from error
     if not found:
         raise LabelError("The file has no prompt.")
     if len(found) > MAX_PROMPTS:

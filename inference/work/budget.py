@@ -32,7 +32,7 @@ def read_budget(text: str) -> Budget:
     """Raises ValueError with a sentence."""
     if text.upper() in FILE_TYPES:
         return Budget(type=text)
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%|[KMG]i?B)", text.strip(), re.IGNORECASE)
+    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)\s*(%|[KMG]i?B)", text.strip(), re.IGNORECASE)
     if found is None or not float(found[1]):
         raise ValueError(
             f"{text!r} is no budget: give a type (q4_K_M), a size (1500MB, 1.5GiB) or a share (40%)."

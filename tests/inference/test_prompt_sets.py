@@ -44,6 +44,16 @@ def upload(client: Client, content: bytes, name: str = "", file: str = "hall.jso
     return client.post("/models/prompts/", {"name": name, "file": SimpleUploadedFile(file, content)})
 
 
+@pytest.mark.parametrize(
+    "line", [b"[" * 100_000, b'{"prompt": ' + b"1" * 5000 + b"}", b'{"prompt": "\\ud800", "answer": "x"}']
+)
+def test_lines_at_the_edge_of_json_are_said_to_be_wrong(staff: Client, line: bytes) -> None:
+    answer = upload(staff, TEXT + b"\n" + line)
+    assert answer.status_code == 400
+    assert "Line 5" in answer.content.decode()
+    assert not PromptSet.objects.exists()
+
+
 def test_a_set_is_uploaded_listed_shown_and_deleted(staff: Client) -> None:
     assert upload(staff, TEXT)["Location"] == "/models/prompts/"
     row = PromptSet.objects.get()
