@@ -137,10 +137,9 @@ class Clouds:
             await self._openai_stream(answer, meter, send)
             return
         meter.content_type = "application/x-ndjson"
-        translated = Answer(meter.path, meter.model, meter.started)
+        translated, cached = Answer(meter.path, meter.model, meter.started), Cached(meter)
         async for chunk in answer.content.iter_any():
-            if b"cached_tokens" in chunk:
-                meter.cached_tokens = cached_tokens(chunk)
+            cached.see(chunk)
             await self._give(translated.lines(chunk), meter, send)
         await self._give(translated.last_line(), meter, send)
         await self._end(meter, send)
@@ -148,9 +147,9 @@ class Clouds:
     async def _openai_stream(self, answer: aiohttp.ClientResponse, meter: Meter, send: Send) -> None:
         meter.content_type, with_usage = "text/event-stream", meter.tells_tokens
         stream, meter.tells_tokens = OpenAiStream(with_usage=with_usage), True
+        cached = Cached(meter)
         async for chunk in answer.content.iter_any():
-            if b"cached_tokens" in chunk:
-                meter.cached_tokens = cached_tokens(chunk)
+            cached.see(chunk)
             for piece, is_given in stream.pieces(chunk):
                 if is_given:
                     await self._give(piece, meter, send)
@@ -204,6 +203,19 @@ def _said(body: bytes) -> str:
 def _without(text: str, key: str) -> str:
     """Servers quote a key that they refuse."""
     return text.replace(key, "…") if key else text
+
+
+class Cached:
+    """Looks for them in a stream, whose parts may end anywhere."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter, self._end = meter, b""
+
+    def see(self, chunk: bytes) -> None:
+        seen = self._end + chunk
+        if b"cached_tokens" in seen and (found := cached_tokens(seen)) is not None:
+            self.meter.cached_tokens = found
+        self._end = seen[-64:]
 
 
 def cached_tokens(text: bytes) -> int | None:

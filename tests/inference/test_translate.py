@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from inference.gateway.answers_of_clouds import Answer, NoAnswerError, OpenAiStream
+from inference.gateway.clouds import Cached
+from inference.gateway.meter import Meter
 from inference.gateway.translate import UntranslatableError, translate
 from tests.inference.cloud_server import USAGE
 
@@ -277,3 +279,14 @@ def test_counts_that_the_client_did_not_ask_for_stay_here(asked: bool, n: int) -
     given = [piece for piece, is_given in stream.pieces(sent) if is_given]
     assert len(given) == n
     assert stream.is_over
+
+
+def test_tokens_that_the_cloud_had_kept_are_found_wherever_its_stream_is_cut() -> None:
+    event = b'data: {"usage": {"prompt_tokens_details": {"cached_tokens": 1234}}}\n\n'
+    for cut in range(len(event)):
+        meter = Meter("id", "/api/chat", "client", "", counted=True)
+        cached = Cached(meter)
+        cached.see(event[:cut])
+        cached.see(event[cut:])
+        cached.see(b"data: [DONE]\n\n")
+        assert meter.cached_tokens == 1234, cut
