@@ -115,7 +115,7 @@ def delete_model(
 ) -> None:
     """Raises NotAllowedError while it is used (by others than the job `but_for`), EngineProblemError."""
     if reason := uses.use_now(engine.name, name, but_for=but_for):
-        raise NotAllowedError(f"{reason} Delete {name} when that is over.")
+        raise NotAllowedError(f"{reason} {name} was not deleted.")
     with EngineApi(engine, within_s=ACT_WITHIN_S) as api:
         _do(ModelAction.DELETE, engine, name, lambda: api.delete(name), who=who, now=now)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from inference.aliases import selectors as aliases
 from inference.catalogue.memory import memory_state
 from inference.models import JobState, ModelJob, ModelPull
 from inference.names import full_name
@@ -13,7 +14,7 @@ users: list[Callable[[str, str], str]] = []
 
 def use_now(kind: str, name: str, *, but_for: ModelJob | None = None) -> str:
     """Why the model can't go now; "" when nobody is known to use it, except the job that asks."""
-    others = (each(kind, name) for each in (_requests, _pulls, *users))
+    others = (each(kind, name) for each in (_requests, _pulls, _aliases, *users))
     return _jobs(kind, name, but_for) or next(filter(None, others), "")
 
 
@@ -30,6 +31,12 @@ def _jobs(kind: str, name: str, but_for: ModelJob | None) -> str:
         ):
             return f"Model job {job.pk} ({job.kind} {job.source} -> {job.target}) is {job.state}."
     return ""
+
+
+def _aliases(kind: str, name: str) -> str:
+    """One of another engine, of the same name, would answer on; but who deletes should know of it all the same."""
+    asked = [each.name for each in aliases.in_force() if each.after == name]
+    return f"{name} answers for {', '.join(asked)}: undo that first." if asked else ""
 
 
 def _pulls(kind: str, name: str) -> str:

@@ -146,7 +146,10 @@ class Execution:
         importance, calibration = None, None
         if parameters.importance == COLLECT:
             calibration = find_calibration(parameters.calibration, parameters.prompts)
-            importance = kept_as(self.job.source, asked.tags[self.job.source].digest, calibration)
+            tag = asked.tags.get(self.job.source)
+            if tag is None:
+                raise JobInputError("source", f"The engine has no model {self.job.source} any more.")
+            importance = kept_as(self.job.source, tag.digest, calibration)
         elif parameters.importance:
             importance = path_of(parameters.importance)
         return JobPlan(

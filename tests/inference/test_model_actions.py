@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from benchmarks import services as benchmark_services
 from benchmarks.parameters import Parameters
+from inference.aliases.services import set_alias, undo
 from inference.catalogue import services
 from inference.catalogue.engine import EngineApi
 from inference.engines.selectors import EngineAddress
@@ -145,6 +146,18 @@ def test_a_model_that_a_job_or_a_benchmark_uses_is_not_deleted(
     assert f"Benchmark {run.pk} of {B} is queued." in said(act(staff, "delete", B, typed=B))
     assert B in names(embedded)
     assert log() == []
+
+
+def test_a_model_that_answers_for_another_is_not_deleted(staff: Client, embedded: EngineAddress) -> None:
+    person: dict[str, Any] = {"who": "mia", "user": None, "now": timezone.now()}
+    change = set_alias(A, B, **person)
+    assert f"{B} answers for {A}: undo that first." in text_of(
+        staff.get("/models/delete/", {"engine": "embedded", "model": B})
+    )
+    assert f"{B} was not deleted." in said(act(staff, "delete", B, typed=B))
+    assert B in names(embedded)
+    undo(change, **person)
+    assert "Not now." not in text_of(staff.get("/models/delete/", {"engine": "embedded", "model": B}))
 
 
 def test_an_action_at_an_engine_that_is_away_is_an_error_and_in_the_log(person: Client) -> None:
