@@ -62,7 +62,7 @@ class Meter:
     engine_kind: str = ""
     engine_name: str = ""
     route: str = ""  # why this engine; empty: a local one, as usual
-    cloud_failed: tuple[str, int] | None = None  # text and status, of a cloud that was asked before the local engine
+    cloud_failed: tuple[str, int] | None = None  # text and status, where a cloud was asked first
     cached_tokens: int | None = None  # of the prompt, as a cloud counts them for its price
     first_byte: float | None = None
     first_content: float | None = None
