@@ -1,6 +1,8 @@
-"""What each type costs: the sample model in every type, Dynamic at three budgets, and a file of 2 GB quantized.
+"""What each type costs: the sample model in every type, Dynamic at three budgets, fewer layers pruned and distilled, and a file
+of 2 GB quantized.
 
-`python -m tests.bench.variants` writes the tables into docs/variants.md; as a part of `make bench` only the figures are shown."""
+`python -m tests.bench.variants` writes the tables into docs/variants.md, `... distilled` that of fewer layers alone (it needs
+PyTorch); as a part of `make bench` only the figures are shown."""
 
 import json
 import os
@@ -25,11 +27,19 @@ BUDGETS = ("q3_K_M", "q4_K_M", "q5_K_M")
 BIG_LAYERS, BIG_DIM, BIG_FFN, BIG_VOCAB = 22, 2048, 8192, 32_000
 DOCS = BASE_DIR / "docs" / "variants.md"
 MARK = "<!-- made by python -m tests.bench.variants -->"
+MARK_DISTILLED = "<!-- made by python -m tests.bench.variants distilled -->"
+END_DISTILLED = "<!-- end -->"
+STUDENTS = (4, 2)  # layers, of 6
+STEPS = 100
 
 
 def quantize(product: Product, level: str, *more: str) -> dict[str, Any]:
-    """The job as `manage.py quantize --json` prints it."""
-    command = [sys.executable, "manage.py", "quantize", MODEL, level, "--json", "--n-scored", "150", *more]
+    return make(product, "quantize", MODEL, level, *more)
+
+
+def make(product: Product, *arguments: str) -> dict[str, Any]:
+    """The job as `manage.py ... --json` prints it."""
+    command = [sys.executable, "manage.py", *arguments, "--json", "--n-scored", "150"]
     done = subprocess.run(
         command, cwd=BASE_DIR, env=product.environment, capture_output=True, text=True, check=True
     )
@@ -128,6 +138,27 @@ def tables() -> Iterator[str]:
             )
 
 
+def distilled() -> Iterator[str]:
+    """Fewer layers three ways: dropped by measured loss, trained by the answers alone, trained on the distributions."""
+    yield "| layers | pruned: KL, right | control | distilled: KL, right | its KL less the control's [95 %] | verdict |"
+    yield "|---|---|---|---|---|---|"
+    with Product() as product:
+        product.wait_until_healthy()
+        for n in STUDENTS:
+            pruned = make(product, "prune", MODEL, "--layers", str(6 - n), "--n-pairs", "0")["variant"][
+                "measures"
+            ]
+            command = ("distill", MODEL, "--layers", str(n), "--steps", str(STEPS), "--n-pairs", "0")
+            found = make(product, *command)["variant"]["measures"]["distillation"]["against"]
+            kl, score = found["kl"], found["score"]
+            low, high = kl["interval"]
+            yield (
+                f"| {n} of 6 | {pruned['quality']['kl']['value']:.3f}, {pruned['score']['n_right_candidate']} of "
+                f"{pruned['score']['n']} | {kl['a']:.4f}, {score['n_right_reference']} of {score['n']} | {kl['b']:.4f}, "
+                f"{score['n_right_candidate']} of {score['n']} | {kl['value']:+.4f} [{low:+.4f}, {high:+.4f}] | {found['why']} |"
+            )
+
+
 def _line(level: str, job: dict[str, Any]) -> str:
     variant = job["variant"]
     measures = variant["measures"]
@@ -157,14 +188,23 @@ def _times(ratio: dict[str, Any] | None) -> str:
     return f"{ratio['ratio']:.2f} x{interval}"
 
 
-def main() -> None:
-    before = DOCS.read_text().partition(MARK)[0]
-    lines = []
-    for line in tables():
-        lines.append(line)
+def _told(lines: Iterator[str]) -> Iterator[str]:
+    for line in lines:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
-    DOCS.write_text(before + MARK + "\n" + "\n".join(lines) + "\n")
+        yield line
+
+
+def main() -> None:
+    if sys.argv[1:] == ["distilled"]:
+        table = "\n".join(_told(distilled()))
+        before, _, rest = DOCS.read_text().partition(MARK_DISTILLED)
+        _, _, after = rest.partition(END_DISTILLED)
+        DOCS.write_text(f"{before}{MARK_DISTILLED}\n{table}\n{END_DISTILLED}{after}")
+        return
+    table = "\n".join(_told(tables()))
+    before = DOCS.read_text().partition(MARK)[0]
+    DOCS.write_text(f"{before}{MARK}\n{table}\n")
 
 
 if __name__ == "__main__":

@@ -82,8 +82,8 @@ def test_a_job_makes_the_student_beside_its_control_and_measures_both(
         assert curves["distilled"][-1]["kl"] != curves["control"][-1]["kl"]
         against = found["against"]
         assert (against["n_prompts"], against["n_positions"]) == (3, 18)
-        # What llama.cpp says of the student's file is what the engine says of the model that came of it.
-        assert against["kl"]["b"] == pytest.approx(variant.measure("quality", "kl", "value"), rel=0.1)
+        # What the engine says of the model is what llama.cpp says of the file, from shorter lists: a bound that is lower.
+        assert 0.6 < variant.measure("quality", "kl", "value") / against["kl"]["b"] < 1.01
         assert against["score"]["n"] == 3
         steps = [each["step"] for each in job.steps]
         assert steps[:4] == [
@@ -104,11 +104,11 @@ def test_a_job_makes_the_student_beside_its_control_and_measures_both(
         client_of.delete("made:student")
 
 
-def _kill_at(job: ModelJob, step: str, done: int) -> Any:
-    """SIGKILL for the process that trains, once it says that so many steps are done; as a worker's end does."""
+def _killing(step: str) -> Any:
+    """SIGKILL for the process that trains, once it tells of that step; as a worker's end does."""
 
     def watch(message: dict[str, Any]) -> None:
-        if message["type"] == "step" and message["step"] == step and message["done"] >= done:
+        if message["type"] == "step" and message["step"] == step:
             for child in psutil.Process().children(recursive=True):
                 if "inference.work" in child.cmdline():
                     os.kill(child.pid, signal.SIGKILL)
@@ -118,26 +118,25 @@ def _kill_at(job: ModelJob, step: str, done: int) -> Any:
 
 @needs_pytorch
 def test_a_job_whose_process_was_killed_goes_on_and_makes_the_same_bytes(client_of: EngineClient) -> None:
-    """20 steps with points at each fifth; the kill comes after the fifth of the control."""
-    wanted = {"distillation": {**LITTLE, "steps": 20}}
-    assert run_it(distil("made:student", **wanted)).state == JobState.DONE
+    """The kill comes while the control is trained (within a step: test_distillation)."""
+    assert run_it(distil("made:student")).state == JobState.DONE
     whole = Variant.objects.get().measure("distillation")
     file = client_of.file_of("made:student")
     assert file is not None
     made = file.read_bytes()
     client_of.delete("made:student")
 
-    killed = distil("made:student", **wanted)
-    run_it(killed, watch=_kill_at(killed, "train the control", 6))
+    killed = distil("made:student")
+    run_it(killed, watch=_killing("train the control"))
     assert killed.state == JobState.FAILED
     assert "made:student" not in client_of.tags()
     assert nothing_is_left(killed)
     execution.remove_what_lost_jobs_left()
     (left,) = kept.kept(execution.checkpoints())
-    assert (left.job, left.target, left.total) == (killed.pk, "made:student", 40)
-    assert 25 <= left.done < 40
+    assert (left.job, left.target, left.total) == (killed.pk, "made:student", 20)
+    assert left.done >= 10
 
-    again = run_it(distil("made:student", **wanted))
+    again = run_it(distil("made:student"))
     try:
         assert (again.state, again.reason) == (JobState.DONE, "")
         assert "read the teacher" not in [each["step"] for each in again.steps]
@@ -227,9 +226,7 @@ def test_the_command_names_the_option_that_is_wrong(option: str, text: str) -> N
 
 def test_too_few_prompts_and_a_name_that_is_taken_are_refused() -> None:
     text = "\n".join(json.dumps({"prompt": f"{number}?", "answer": "yes"}) for number in range(15))
-    PromptSet.objects.create(
-        name="few", text=text, n=15, sha256="0" * 64, at=timezone.now(), who="mia"
-    )
+    PromptSet.objects.create(name="few", text=text, n=15, sha256="0" * 64, at=timezone.now(), who="mia")
     for field, target, changes in (
         ("prompts", "", {"prompts": "few"}),
         ("target", "tiny-ref", {}),
