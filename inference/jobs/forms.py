@@ -119,7 +119,7 @@ class JobForm(forms.Form):
         if kind == JobKind.DISTILL:
             self._take_ranges(Distillation)
             self.fields["target"].help_text = "Empty: the source's name, distilled-N as tag."
-            self.fields["layers"].label = "Layers of the student"
+            self.fields["layers"].label, self.fields["layers"].initial = "Layers of the student", None
             self.fields["layers"].help_text = "Fewer than the source has."
             for name in Distillation.model_fields:
                 self.fields[name].required = True

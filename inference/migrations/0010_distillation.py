@@ -13,6 +13,6 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='modeljob',
             name='kind',
-            field=models.CharField(choices=[('quantize', 'Quantize'), ('prune', 'Prune'), ('distill', 'Distill'), ('measure', 'Measure'), ('archive', 'Archive'), ('restore', 'Restore')], max_length=12),
+            field=models.CharField(choices=[('quantize', 'Quantize'), ('prune', 'Prune'), ('distill', 'Distil'), ('measure', 'Measure'), ('archive', 'Archive'), ('restore', 'Restore')], max_length=12),
         ),
     ]

@@ -26,7 +26,7 @@ ENDED = (JobState.DONE, JobState.CANCELLED, JobState.FAILED, JobState.INTERRUPTE
 class JobKind(models.TextChoices):
     QUANTIZE = "quantize"
     PRUNE = "prune"
-    DISTILL = "distill"
+    DISTILL = "distill", "Distil"
     MEASURE = "measure"
     ARCHIVE = "archive"
     RESTORE = "restore"

@@ -94,7 +94,7 @@ def verdict(against: Against) -> str:
     elif found.interval[0] > 0:
         text = "plain fine-tuning beat distilling: it is closer to the teacher beyond doubt"
     else:
-        text = "distilling is not shown to beat plain fine-tuning: the interval of the KL holds no change"
+        text = "distilling is not shown to beat plain fine-tuning: the interval of the difference in KL holds zero"
     if (answers := against.score) is None:
         return text
     if answers.p < 0.05:

@@ -145,9 +145,8 @@ def distilled() -> Iterator[str]:
     with Product() as product:
         product.wait_until_healthy()
         for n in STUDENTS:
-            pruned = make(product, "prune", MODEL, "--layers", str(6 - n), "--n-pairs", "0")["variant"][
-                "measures"
-            ]
+            few = ("--n-pairs", "0", "--n-prompts", "12")  # the search makes and asks many files
+            pruned = make(product, "prune", MODEL, "--layers", str(6 - n), *few)["variant"]["measures"]
             command = ("distill", MODEL, "--layers", str(n), "--steps", str(STEPS), "--n-pairs", "0")
             found = make(product, *command)["variant"]["measures"]["distillation"]["against"]
             kl, score = found["kl"], found["score"]
