@@ -1,6 +1,6 @@
 """A distilled student beside its control, on held-out prompts: the finished files, asked by llama.cpp."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,6 @@ STUDENT, CONTROL = "distilled", "control"
 
 
 @dataclass(frozen=True)
-class Told:
-    """Of one student: mean KL and share of same top tokens of each prompt, and whether each answer was right."""
-
-    kl: list[float]
-    same_top: list[float]
-    right: list[bool]
-
-
-@dataclass(frozen=True)
 class Against:
     """Differences are the distilled one's less the control's, `a` the control's, `b` the distilled one's; None without a
     prompt. `score`: the control as the reference."""
@@ -43,45 +34,61 @@ class Against:
 
 
 def compare_with_control(
-    teacher: Path, students: dict[str, Path], held_out: Sequence[Labelled], n_prompts: int, n_scored: int,
+    teacher: Path, files: tuple[Path, Path], held_out: Sequence[Labelled], n_prompts: int, n_scored: int,
     *, n_tokens: int, num_ctx: int,
 ) -> Against:  # fmt: skip
-    """`students`: the files of STUDENT and CONTROL. Raises WorkError."""
+    """`files`: of the distilled student and of the control. Raises WorkError."""
     template = ChatTemplate(teacher)
     prompts = [template.render(each.prompt) for each in held_out[:n_prompts]]
     with probing(teacher, num_ctx) as probe:
         positions = read_positions(probe, prompts, n_tokens)
         reference = [probe.distributions(tokens, start) for tokens, start in positions]
     step("compare with the control", 1, 3, "models")
-    told: dict[str, Told] = {}
-    for number, (name, file) in enumerate(students.items(), 2):
+    asked, right = [reference], []
+    for number, file in enumerate(files, 2):
         with probing(file, num_ctx) as probe:
-            found = [probe.distributions(tokens, start) for tokens, start in positions]
-            right = [
-                each.is_right(probe.answer(template.render(each.prompt), ANSWER_TOKENS))
-                for each in held_out[:n_scored]
-            ]
-        pairs = [_both(p, q) for p, q in zip(reference, found, strict=True)]
-        told[name] = Told(
-            [float(np.mean([kl(p, q) for p, q in each])) for each in pairs if each],
-            [float(np.mean([top(p) == top(q) for p, q in each])) for each in pairs if each],
-            right,
-        )
+            asked.append([probe.distributions(tokens, start) for tokens, start in positions])
+            right.append(
+                [
+                    each.is_right(probe.answer(template.render(each.prompt), ANSWER_TOKENS))
+                    for each in held_out[:n_scored]
+                ]
+            )
         step("compare with the control", number, 3, "models")
-    student, control = told[STUDENT], told[CONTROL]
-    if len(student.kl) != len(control.kl) or not student.kl:
+    # Only where all three tell something (see Probe.distributions), so that the two are compared at the same positions.
+    places = [
+        [
+            (p, q, r)
+            for p, q, r in zip(*each, strict=True)
+            if p is not None and q is not None and r is not None
+        ]
+        for each in zip(*asked, strict=True)
+    ]
+    if not any(places):
         raise WorkError("The model says nothing to the held-out prompts, so that nothing can be compared.")
+    return weighed(places, *right)
+
+
+Places = Sequence[Sequence[tuple[Top, Top, Top]]]  # of each prompt: what teacher, distilled and control say
+
+
+def weighed(prompts: Places, distilled_right: Sequence[bool], control_right: Sequence[bool]) -> Against:
+    """Means of each prompt, for the positions of one prompt resemble each other; intervals over prompts."""
+    prompts = [each for each in prompts if each]
+
+    def means(of: Callable[[Top, Top], float], which: int) -> list[float]:
+        return [float(np.mean([of(place[0], place[which]) for place in each])) for each in prompts]
+
+    def same(p: Top, q: Top) -> float:
+        return float(top(p) == top(q))
+
     return Against(
-        len(student.kl),
-        sum(len(each) for each in reference),
-        difference(control.kl, student.kl),
-        difference(control.same_top, student.same_top),
-        score(control.right, student.right) if student.right else None,
+        len(prompts),
+        sum(map(len, prompts)),
+        difference(means(kl, 2), means(kl, 1)),
+        difference(means(same, 2), means(same, 1)),
+        score(control_right, distilled_right) if distilled_right else None,
     )
-
-
-def _both(reference: Sequence[Top | None], found: Sequence[Top | None]) -> list[tuple[Top, Top]]:
-    return [(p, q) for p, q in zip(reference, found, strict=True) if p is not None and q is not None]
 
 
 def verdict(against: Against) -> str:

@@ -45,9 +45,9 @@ def make_distilled(engine: EngineClient, plan: JobPlan) -> None:
         keeper = _keeper(plan, source, wanted)
         data = training_data(plan, wanted, keeper, file, header, shape)
         record = _train(keeper, file, header, shape, wanted, data, files)
-        against = compare_with_control(
+        compared = compare_with_control(
             file,
-            files,
+            (files[STUDENT], files[CONTROL]),
             held_out_of(plan),
             max(plan.measures.n_prompts, 1),
             plan.measures.n_scored,
@@ -63,7 +63,7 @@ def make_distilled(engine: EngineClient, plan: JobPlan) -> None:
         for each in files.values():
             each.unlink(missing_ok=True)
     say_made(engine, plan, source, "pytorch", started)
-    say("distillation", **record, against=against.record())
+    say("distillation", **record, against=compared.record())
     keeper.remove()
 
 

@@ -12,6 +12,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
+from django.utils.html import escape
 
 from inference.distillation import kept
 from inference.errors import JobInputError
@@ -95,7 +96,7 @@ def test_a_job_makes_the_student_beside_its_control_and_measures_both(
         assert record is not None
         for path in (f"jobs/{job.pk}/", f"variants/{variant.pk}/"):
             page = staff.get(f"/models/{path}").content.decode()
-            for text in (record.summary, record.pictures[0].alternative, "distilled less control"):
+            for text in (escape(record.summary), record.pictures[0].alternative, "distilled less control"):
                 assert text in page
             assert page.count("data-plot=") == 2
         assert b"F16, 2 layers, distilled" in staff.get("/models/variants/").content

@@ -19,6 +19,7 @@ from inference.gguf_tools.prune import prune_file
 from inference.gguf_tools.quantize import quantize_file
 from inference.quality.labelled import HOUSEHOLD, parse
 from inference.sample_model.evaluate import FILE
+from inference.work.against_control import verdict, weighed
 from inference.work.probe import probing
 from inference.work.prompts import ChatTemplate
 from tests.inference.layered_model import write_layers
@@ -238,6 +239,37 @@ def test_experts_are_refused_by_their_tensors_too(tmp_path: Path) -> None:
     keys = {name: value for name, value in header.keys.items() if name != "llama.expert_count"}
     with pytest.raises(ShapeError, match=r"what its tensor blk\.0\.ffn_\w+ ?"):
         read_shape(dataclasses.replace(header, keys=keys))
+
+
+def _places(student: list[float], control: list[float]) -> list[list[tuple[Any, Any, Any]]]:
+    """A position for each prompt, where the teacher is sure of `a` and the others give it these probabilities."""
+
+    def says(p: float) -> dict[bytes, float]:
+        return {b"a": float(np.log(p)), b"b": float(np.log(1 - p))}
+
+    return [[(says(0.99), says(p), says(q))] for p, q in zip(student, control, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("student", "control", "text"),
+    [
+        ([0.9, 0.8, 0.95], [0.5, 0.4, 0.6], "distilling beat plain fine-tuning"),
+        ([0.5, 0.4, 0.6], [0.9, 0.8, 0.95], "plain fine-tuning beat distilling"),
+        ([0.9, 0.4, 0.6], [0.6, 0.9, 0.4], "is not shown to beat"),
+        ([0.9, 0.8], [0.5, 0.4], "too few held-out prompts"),
+    ],
+)
+def test_the_interval_decides_whether_distilling_beat_its_control(
+    student: list[float], control: list[float], text: str
+) -> None:
+    found = weighed([*_places(student, control), []], [], [])
+    assert text in verdict(found)
+    assert (found.n_prompts, found.n_positions, found.score) == (len(student), len(student), None)
+    assert found.kl is not None
+    assert found.kl.value == pytest.approx(found.kl.b - found.kl.a)
+    worse = weighed(_places(student, control), [False] * 8, [True] * 8)
+    assert "fewer right answers (McNemar, p = 0.0078)" in verdict(worse)
+    assert "no difference in right answers" in verdict(weighed(_places(student, control), [True], [False]))
 
 
 # --- what is kept -----------------------------------------------------------------------------------------
