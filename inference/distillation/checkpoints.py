@@ -20,7 +20,9 @@ def save(keeper: Keeper, name: str, training: Training) -> None:
     }
     try:
         keeper.write(f"{name}.pt", lambda out: torch.save(state, out))
-    except RuntimeError as error:  # so it says that the disk refuses
+    except RuntimeError as error:  # a full disk, told by way of PyTorch's packing
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
         raise OSError(f"the checkpoint can't be saved: {str(error).splitlines()[0]}") from error
 
 
