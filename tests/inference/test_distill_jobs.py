@@ -199,7 +199,7 @@ def test_the_command_learns_the_answers_of_the_set_with_the_layers_that_cost_lea
         found = answer["variant"]["measures"]["distillation"]
         assert (found["answers"], found["choice"], found["temperature"]) == ("labelled", "measured", 1)
         assert len(found["kept"]) == 5
-        assert found["kept"] != [0, 1, 2, 4, 5] or answer["steps"][0]["step"] == "try layers"
+        assert answer["steps"][0]["step"] == "try layers"
         assert "loss" in told.err
         assert "tok/s" in told.err
     finally:
