@@ -45,7 +45,7 @@ clean:
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "AICleaner Performance needs Python 3.11 or newer; none was found. Install it, or name it: make up PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "AICleaner Performance needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1)."; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 $(RUN_SET): requirements.txt | .venv/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -qq -r requirements.txt

@@ -1,4 +1,4 @@
-"""Reading environment variables, with one clear sentence when one is wrong."""
+"""Reading environment variables, with one clear sentence when one is wrong. An empty one counts as not set."""
 
 import ipaddress
 import os
@@ -6,20 +6,27 @@ import re
 import secrets
 import tempfile
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 SOCKET_PATH_LIMIT = 107  # bytes in sockaddr_un.sun_path, less the closing zero
+DATABASES = "postgres://user:password@host/name or sqlite:////path/of/a/file"
 
 
 def path(name: str, default: Path) -> Path:
     return Path(os.environ.get(name) or default).expanduser().resolve()
 
 
+def text(name: str, default: str = "") -> str:
+    return os.environ.get(name, "").strip() or default
+
+
 def words(name: str, default: str) -> list[str]:
-    return os.environ.get(name, default).replace(",", " ").split()
+    return text(name, default).replace(",", " ").split()
 
 
 def boolean(name: str, *, default: bool) -> bool:
@@ -36,14 +43,14 @@ def flag(name: str) -> bool | None:
 
 
 def choice(name: str, default: str, choices: tuple[str, ...]) -> str:
-    raw = os.environ.get(name, "").strip().lower() or default
+    raw = text(name, default).lower()
     if raw not in choices:
         raise ImproperlyConfigured(f"{name} is '{raw}': give one of {', '.join(choices)}.")
     return raw
 
 
 def integer(name: str, default: int, low: int = 1, high: int = 1_000_000) -> int:
-    raw = os.environ.get(name, str(default))
+    raw = text(name, str(default))
     if not raw.isdecimal() or not low <= int(raw) <= high:
         raise ImproperlyConfigured(f"{name} is '{raw}': give a whole number from {low} to {high}.")
     return int(raw)
@@ -66,6 +73,27 @@ def networks(name: str) -> list[str]:
     return found
 
 
+def database(name: str, default: str) -> dict[str, Any]:
+    """Django's settings of the database at a URL, which may hold a password and is not quoted."""
+    try:
+        found = dj_database_url.parse(text(name, default), conn_max_age=60, conn_health_checks=True)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} can't be read: give {DATABASES}.") from error
+    if found["ENGINE"].rpartition(".")[2] not in {"sqlite3", "postgresql"}:
+        raise ImproperlyConfigured(f"{name} names a database that is not supported: give {DATABASES}.")
+    return dict(found)
+
+
+def valkey_url(name: str) -> str:
+    """'' when it is not set. It may hold a password and is not quoted."""
+    raw = text(name)
+    if raw and not re.match(r"(rediss?|unix)://.", raw):
+        raise ImproperlyConfigured(
+            f"{name}: give redis://:password@host:6379/0, rediss://... or unix:///path."
+        )
+    return raw
+
+
 def ollama_url() -> str:
     """OLLAMA_HOST as Ollama itself reads it: host, host:port or URL; 0.0.0.0 means this machine."""
     raw = os.environ.get("OLLAMA_HOST", "").strip() or "127.0.0.1:11434"
@@ -76,8 +104,10 @@ def ollama_url() -> str:
         raise ImproperlyConfigured(
             f"OLLAMA_HOST is '{raw}': {error}. Give host, host:port or http(s)://host:port."
         ) from error
-    if parts.scheme not in ("http", "https"):
-        raise ImproperlyConfigured(f"OLLAMA_HOST is '{raw}': give host, host:port or http(s)://host:port.")
+    if parts.scheme not in ("http", "https") or parts.path.strip("/"):
+        raise ImproperlyConfigured(
+            f"OLLAMA_HOST is '{raw}': give host, host:port or http(s)://host:port, without a path."
+        )
     host = parts.hostname or "127.0.0.1"
     if host == "0.0.0.0":  # noqa: S104 - a listening address, read as the loopback that reaches it
         host = "127.0.0.1"
@@ -154,9 +184,11 @@ def host_of(url: str) -> str:
 
 
 def run_dir(data_dir: Path) -> Path:
-    """Folder of the sockets: `DATA_DIR/run`, or one of the user's own in /tmp when that path is too long for a socket."""
+    """Folder of the sockets: `DATA_DIR/run`, or one of the user's own in /tmp when that path is too long for a socket, or
+    has characters that mean something else in a URL."""
     wanted = data_dir / "run"
-    if len(os.fsencode(wanted / "supervisor.sock.999999")) <= SOCKET_PATH_LIMIT:
+    longest = os.fsencode(wanted / "supervisor.sock.999999")
+    if len(longest) <= SOCKET_PATH_LIMIT and set(str(wanted)).isdisjoint("%?#"):
         return wanted
     from hashlib import sha256
 

@@ -1,7 +1,9 @@
 """What must hold before the processes are started; each failure is one sentence that says what to do."""
 
+import errno
 import fcntl
 import os
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -19,6 +21,12 @@ class CannotStartError(Exception):
 
 
 def make_folders() -> None:
+    for what, place in (("program", settings.BASE_DIR), ("data (AICLEANER_DATA_DIR)", settings.DATA_DIR)):
+        if re.search(r"\s[#;]", str(place)):
+            raise CannotStartError(
+                f"The folder of the {what}, {place}, has a '#' or ';' behind a blank, where the supervisor reads a comment: "
+                "give it another name."
+            )
     for folder in (
         settings.DATA_DIR,
         settings.RUN_DIR,
@@ -30,6 +38,8 @@ def make_folders() -> None:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _try_to_write(folder)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _full(folder, 0) from error
             raise CannotStartError(
                 f"The data folder {folder} can't be written ({error.strerror}): make it yours with chown, or set "
                 "AICLEANER_DATA_DIR to another one."
@@ -53,10 +63,14 @@ def _try_to_write(folder: Path) -> None:
 def check_free_space() -> None:
     free = shutil.disk_usage(settings.DATA_DIR).free
     if free < FREE_BYTES_NEEDED:
-        raise CannotStartError(
-            f"The disk of {settings.DATA_DIR} is full: {free / 2**20:.0f} MiB are free and {FREE_BYTES_NEEDED / 2**20:.0f} "
-            "MiB are needed. Free some space, or set AICLEANER_DATA_DIR to a folder on another disk."
-        )
+        raise _full(settings.DATA_DIR, free)
+
+
+def _full(folder: Path, free: int) -> CannotStartError:
+    return CannotStartError(
+        f"The disk of {folder} is full: {free / 2**20:.0f} MiB are free and {FREE_BYTES_NEEDED / 2**20:.0f} "
+        "MiB are needed. Free some space, or set AICLEANER_DATA_DIR to a folder on another disk."
+    )
 
 
 def take_lock() -> IO[str]:
@@ -79,11 +93,17 @@ def take_lock() -> IO[str]:
 
 
 def check_ports() -> None:
+    taken: dict[tuple[str, int], str] = {}
     for what, host, port, variable in (
         ("web pages", settings.WEB_HOST, settings.WEB_PORT, "AICLEANER_WEB_PORT"),
         ("gateway", settings.GATEWAY_HOST, settings.GATEWAY_PORT, "AICLEANER_GATEWAY_PORT"),
         ("engine", settings.ENGINE_HOST, settings.ENGINE_PORT, "AICLEANER_ENGINE_PORT"),
     ):
+        if (host, port) in taken:
+            raise CannotStartError(
+                f"{taken[host, port]} and {variable} are both {port}: give each a port of its own."
+            )
+        taken[host, port] = variable
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -94,6 +114,11 @@ def check_ports() -> None:
                 f"Port {port} ({what}) is not allowed for this user: set {variable} to one above 1023."
             ) from error
         except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise CannotStartError(
+                    f"{host} ({what}) is no address of this machine: set {variable.replace('_PORT', '_HOST')} to one of its "
+                    "own, or to 0.0.0.0 for all of them."
+                ) from error
             raise CannotStartError(
                 f"Port {port} on {host} ({what}) can't be used: {_holder(port) or error.strerror or error}. Stop what "
                 f"uses it, or set {variable} to a free port."

@@ -66,7 +66,9 @@ def gateway_command() -> list[str]:
     return [
         *(sys.executable, "-m", "inference.gateway"),
         *("--host", settings.GATEWAY_HOST, "--port", str(settings.GATEWAY_PORT)),
-        *("--valkey", settings.VALKEY_URL, *engines, "--max-body", str(settings.GATEWAY_MAX_BODY_BYTES)),
+        # Another server's address may hold a password: the gateway takes that from REDIS_URL, as this process did.
+        *(("--valkey", settings.VALKEY_URL) if settings.VALKEY_EMBEDDED else ()),
+        *(*engines, "--max-body", str(settings.GATEWAY_MAX_BODY_BYTES)),
         *("--max-queue", str(settings.ENGINE_MAX_QUEUE)),
         *(
             "--cache-ttl",

@@ -5,8 +5,7 @@ import os
 import socket
 from pathlib import Path
 from typing import Any
-
-import dj_database_url
+from urllib.parse import quote
 
 from aicleaner_site import environment as env
 from aicleaner_site.admin_look import UNFOLD as UNFOLD
@@ -30,11 +29,11 @@ if PUBLIC_URL:  # whoever follows a link there must get in
     CSRF_TRUSTED_ORIGINS.append(PUBLIC_URL)
 
 # --- addresses -------------------------------------------------------------------------------------------
-WEB_HOST = os.environ.get("AICLEANER_WEB_HOST", "127.0.0.1")
+WEB_HOST = env.text("AICLEANER_WEB_HOST", "127.0.0.1")
 WEB_PORT = env.port("AICLEANER_WEB_PORT", 8000)
-GATEWAY_HOST = os.environ.get("AICLEANER_GATEWAY_HOST", "127.0.0.1")
+GATEWAY_HOST = env.text("AICLEANER_GATEWAY_HOST", "127.0.0.1")
 GATEWAY_PORT = env.port("AICLEANER_GATEWAY_PORT", 11435)
-GATEWAY_URL = os.environ.get("AICLEANER_GATEWAY_URL", f"http://127.0.0.1:{GATEWAY_PORT}")
+GATEWAY_URL = env.text("AICLEANER_GATEWAY_URL", f"http://127.0.0.1:{GATEWAY_PORT}")
 # Of whom the gateway wants an API key: other machines, everybody, nobody.
 GATEWAY_REQUIRE_KEY = env.choice("AICLEANER_GATEWAY_REQUIRE_KEY", "remote", ("remote", "always", "never"))
 GATEWAY_TRUSTED_PROXIES = env.networks(
@@ -43,14 +42,16 @@ GATEWAY_TRUSTED_PROXIES = env.networks(
 ENGINE_HOST = "127.0.0.1"
 ENGINE_PORT = env.port("AICLEANER_ENGINE_PORT", 11436)
 # The embedded engine takes the limits from where Ollama takes them.
-ENGINE_NUM_PARALLEL = env.integer("OLLAMA_NUM_PARALLEL", 1, high=64)
+ENGINE_NUM_PARALLEL = (
+    env.integer("OLLAMA_NUM_PARALLEL", 0, low=0, high=64) or 1
+)  # 0: Ollama's word for "choose"
 ENGINE_MAX_QUEUE = env.integer("OLLAMA_MAX_QUEUE", 512)
-ENGINE_CONTEXT_LENGTH = env.integer("OLLAMA_CONTEXT_LENGTH", 4096, low=4)
+ENGINE_CONTEXT_LENGTH = env.integer("OLLAMA_CONTEXT_LENGTH", 0, low=0) or 4096
 ENGINE_KV_CACHE_TYPE = env.choice("OLLAMA_KV_CACHE_TYPE", "f16", ("f16", "q8_0", "q4_0"))
 ENGINE_FLASH_ATTENTION = {None: "auto", True: "on", False: "off"}[env.flag("OLLAMA_FLASH_ATTENTION")]
 SAMPLE_MODEL = BASE_DIR / "inference" / "sample_model" / "aicleaner-sample-f16.gguf"
 GATEWAY_MAX_BODY_BYTES = env.integer("AICLEANER_GATEWAY_MAX_BODY_MB", 64, high=4096) * 2**20
-HOST_NAME = os.environ.get("AICLEANER_HOST_NAME") or socket.gethostname()
+HOST_NAME = env.text("AICLEANER_HOST_NAME", socket.gethostname())
 HOST_TIME_ZONE = env.time_zone()  # of the hours that are usual; pages show the viewer's
 
 # In order of preference: whoever answers first is the engine in use.
@@ -59,9 +60,9 @@ ENGINES: list[dict[str, str]] = [
     {"kind": "embedded", "url": f"http://{ENGINE_HOST}:{ENGINE_PORT}"},
 ]
 
-VALKEY_EMBEDDED = "REDIS_URL" not in os.environ
 VALKEY_SOCKET = RUN_DIR / "valkey.sock"
-VALKEY_URL = os.environ.get("REDIS_URL", f"unix://{VALKEY_SOCKET}")
+VALKEY_EMBEDDED = not env.valkey_url("REDIS_URL")
+VALKEY_URL = env.valkey_url("REDIS_URL") or f"unix://{VALKEY_SOCKET}"
 
 # --- Django ----------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -142,14 +143,7 @@ SERVESTATIC_ALLOW_ALL_ORIGINS = False
 
 # --- database --------------------------------------------------------------------------------------------
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-_database: dict[str, Any] = dict(
-    dj_database_url.config(
-        "DATABASE_URL",
-        default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}",
-        conn_max_age=60,
-        conn_health_checks=True,
-    )
-)
+_database = env.database("DATABASE_URL", f"sqlite:///{quote(str(DATA_DIR / 'db.sqlite3'))}")
 if _database["ENGINE"] == "django.db.backends.sqlite3":
     _database["OPTIONS"] = {
         # A write transaction takes its lock at once: two processes wait for each other instead of failing midway.
@@ -191,7 +185,7 @@ OTLP_ENABLED = any(
     os.environ.get(f"OTEL_EXPORTER_OTLP_{name}ENDPOINT") for name in ("", "METRICS_")
 ) and not env.flag("OTEL_SDK_DISABLED")
 OTLP_INTERVAL_S = env.integer("OTEL_METRIC_EXPORT_INTERVAL", 60_000) / 1000
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "aicleaner_site.beat_schedule:Schedule"
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "heartbeat": {"task": "aicleaner_site.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
     "store request records": {
@@ -256,7 +250,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
 }
 
 # --- product ---------------------------------------------------------------------------------------------
-METRICS_TOKEN = os.environ.get("AICLEANER_METRICS_TOKEN", "")
+METRICS_TOKEN = env.text("AICLEANER_METRICS_TOKEN")
 METRICS_RETENTION_HOURS = CONFIG.monitoring.metrics_retention_hours
 ALERT_GROUP_WAIT_S = env.integer(
     "AICLEANER_ALERT_GROUP_WAIT_S", 30, 0, 600

@@ -70,7 +70,8 @@ def main(configuration: str, log_dir: str, greeter: int) -> int:
             supervisor.terminate()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, stop)
     signal.signal(signal.SIGCHLD, lambda number, frame: reap(greeter))
     # The processes follow a killed supervisord: child.py asked the kernel for that.
     signal.signal(signal.SIGALRM, lambda number, frame: supervisor.kill())

@@ -19,6 +19,7 @@ DECISIVE = (
     *("think_time_s", "n_requests", "slo", "seed"),
 )
 TONES = {"better": "ok", "worse": "crit"}
+MOST_EARLIER = 10
 
 
 @dataclass(frozen=True)
@@ -130,10 +131,22 @@ def comparison_choices(*chosen: Side | None) -> list[tuple[str, str]]:
 
 
 def compare_sides(a: Side, b: Side) -> SideBySide:
-    history = [_rounds(run, a.model) for run in selectors.history(a.run, b.run)] if a.run != b.run else []
+    history = [] if a.run == b.run else [_rounds(run, a.model) for run in _earlier(a, b)]
     decision = decide_on(a.rounds, b.rounds, history)
     lines = [_line(each, a, b) for each in (*decision.comparisons, *decision.guardrails)]
     return SideBySide(a, b, decision, lines, _warnings(a, b))
+
+
+def _earlier(a: Side, b: Side) -> list[Run]:
+    """Runs of A's configuration that were measured under its circumstances: another model under the same name, another engine
+    or driver would pass for the noise of the machine."""
+    here = a.run.fingerprint
+    alike = [
+        run
+        for run in selectors.history(a.run, b.run)
+        if not differences(here, run.fingerprint) and here.get("models") == run.fingerprint.get("models")
+    ]
+    return alike[:MOST_EARLIER]
 
 
 def _line(found: Comparison, a: Side, b: Side) -> Line:

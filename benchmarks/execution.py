@@ -63,8 +63,12 @@ def execute(run: Run, *, stopping: Stopping, stopped_as: State, watch: Watch = l
             State.FAILED,
             "The measurement failed by a mistake of ours; the worker's log tells more.",
         )
-    _sum_up(run)
-    _end(run, state, reason)
+    if state in (State.CANCELLED, State.INTERRUPTED):  # at once: figures of a long run take seconds
+        _end(run, state, reason)
+        _sum_up(run)
+    else:
+        _sum_up(run)
+        _end(run, state, reason)
 
 
 def _sum_up(run: Run) -> None:

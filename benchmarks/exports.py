@@ -1,4 +1,4 @@
-"""Downloads of a run: everything as JSON, its requests as CSV."""
+"""Downloads of a run: everything as JSON, its figures and its requests as CSV."""
 
 import csv
 import io
@@ -7,6 +7,9 @@ from typing import Any
 from benchmarks import selectors
 from benchmarks.load.result import Requests
 from benchmarks.models import Run
+from benchmarks.outcome import Outcome
+from benchmarks.statistics.metrics import METRICS
+from benchmarks.statistics.summary import Value
 
 COLUMNS = [name for name in Requests.model_fields if name != "gaps_ms"]
 
@@ -30,7 +33,7 @@ def run_head(run: Run) -> dict[str, Any]:
 
 
 def run_as_json(run: Run) -> dict[str, Any]:
-    """The run with each measurement's summary and Result, as benchmarks/load/result.py describes it."""
+    """The run with its outcome, and each measurement's summary and Result, as benchmarks/load/result.py describes it."""
     measurements = [
         {
             "model": row.model,
@@ -43,7 +46,19 @@ def run_as_json(run: Run) -> dict[str, Any]:
         }
         for row, result in selectors.raw_results(run)
     ]
-    return {**run_head(run), "measurements": measurements}
+    return {**run_head(run), **Outcome.of(run).as_json(), "measurements": measurements}
+
+
+def figures_as_csv(run: Run) -> str:
+    """One line per model and metric, with the reason where there is no value; shares from 0 to 1."""
+    text = io.StringIO()
+    lines = csv.writer(text)
+    lines.writerow(["model", "metric", "label", "unit", *Value.model_fields])
+    for model, summary in Outcome.of(run).summaries.items():
+        for key, metric in METRICS.items():
+            value = summary.values[key].model_dump()
+            lines.writerow([_safe(model), key, metric.label, metric.unit, *value.values()])
+    return text.getvalue()
 
 
 def requests_as_csv(run: Run) -> str:

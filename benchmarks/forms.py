@@ -20,7 +20,7 @@ KINDS = {
     "load": "Load: simulated users who pause, or arrivals at a rate",
 }
 PROMPTS = {
-    "mixed": "Mixed: both of the below",
+    "mixed": "Mixed: both of the below, and what changed in a room",
     "task_generation": "Task generation: a room's description comes in, a task list goes out",
     "image_analysis": "Image analysis: a picture and a question (the model has to see)",
     "lengths": "Texts of a given length",

@@ -14,6 +14,7 @@ from benchmarks.engines import is_elsewhere
 from benchmarks.load.result import Result
 from benchmarks.models import Run
 from benchmarks.parameters import Parameters
+from benchmarks.prices import price_of
 from benchmarks.statistics.compare import decide
 from benchmarks.statistics.energy import Energy
 from benchmarks.statistics.metrics import METRICS
@@ -75,7 +76,7 @@ def work_out(run: Run, alive: Callable[[], object] = lambda: None) -> Outcome:
     for model in run.model_names:
         results = [Result.model_validate(raw) for _, raw in selectors.raw_results(run, model)]
         if results:
-            summaries[model] = summarise_rounds(results, slo, energy)
+            summaries[model] = summarise_rounds(results, slo, energy or price_of(run, model, results))
             alive()
         if first is not None and rounds[model] and model != first:
             decisions[model] = decide_on(rounds[first], rounds[model])

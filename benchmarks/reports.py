@@ -103,7 +103,7 @@ def run_report(run: Run, outcome: Outcome) -> Report:
         ],
         strata=[(model, each.strata) for model, each in summaries.items() if each.strata],
         asked=asked_for(Parameters.model_validate(run.parameters)),
-        fingerprint=fingerprint_lines(run.fingerprint),
+        fingerprint=fingerprint_lines(run.fingerprint) + harness_lines(outcome),
         took=duration(run.took_s) if run.took_s is not None else "",
     )
 
@@ -220,6 +220,20 @@ def _model_line(model: dict[str, Any]) -> tuple[str, str]:
     digest = f"digest {model['digest'][:12]}" if model["digest"] else "digest unknown"
     known = [model["parameter_size"], model["quantization"], size, digest]
     return model["name"], ", ".join(part for part in known if part)
+
+
+def harness_lines(outcome: Outcome) -> Lines:
+    """What measuring itself took, in the worst round of all models."""
+    shares = [
+        each.harness_cpu_share for each in outcome.summaries.values() if each.harness_cpu_share is not None
+    ]
+    lags = [
+        each.harness_lag_p99_ms for each in outcome.summaries.values() if each.harness_lag_p99_ms is not None
+    ]
+    if not shares:
+        return []
+    lag = f"its loop lag p99 {max(lags):.1f} ms" if lags else "too short for its loop lag"
+    return [("Load generator", f"{max(shares):.0%} of a core at most, {lag}")]
 
 
 def run_summary(run: Run, outcome: Outcome) -> dict[str, Any]:

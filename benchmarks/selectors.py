@@ -3,6 +3,7 @@
 import json
 import zlib
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
@@ -10,6 +11,8 @@ from django.db.models import QuerySet
 
 from benchmarks.models import Measurement, Run, State
 from inference.names import full_name
+
+SUMMED_UP_WITHIN = timedelta(seconds=60)
 
 
 def find_runs(*, state: str = "", kind: str = "", model: str = "") -> QuerySet[Run]:
@@ -22,6 +25,12 @@ def find_runs(*, state: str = "", kind: str = "", model: str = "") -> QuerySet[R
     if model:
         runs = runs.filter(model_names__icontains=model)
     return runs
+
+
+def is_summed_up_soon(run: Run, now: datetime) -> bool:
+    """Whether whoever ended it just now works its figures out; later than that the page does it itself."""
+    fresh = run.ended_at is not None and now - run.ended_at < SUMMED_UP_WITHIN
+    return fresh and not run.outcome and run.measurements.exists()
 
 
 def n_ahead(run: Run) -> int:
@@ -64,8 +73,8 @@ def raw_results(run: Run, model: str | None = None) -> Iterator[tuple[Measuremen
         yield row, json.loads(zlib.decompress(bytes(row.raw)))
 
 
-def history(run: Run, other: Run, limit: int = 10) -> list[Run]:
-    """Earlier runs of the same configuration on the same host: they tell how far runs differ by themselves."""
+def history(run: Run, other: Run, limit: int = 50) -> list[Run]:
+    """Other runs that were asked for the same on the same host, the newest first: they tell how far runs differ by themselves."""
     same = Run.objects.filter(host=run.host, state=State.DONE, parameters=run.parameters)
     return list(same.exclude(pk__in=(run.pk, other.pk)).order_by("-created_at")[:limit])
 

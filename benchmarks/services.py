@@ -117,9 +117,12 @@ def store_measurement(
 def sum_up(run: Run, alive: Callable[[], object] = lambda: None) -> Outcome:
     """The run's outcome, worked out and stored unless it is; empty where nothing was measured."""
     if not run.outcome and run.measurements.exists():
+        # Whoever measured holds the row as it was at the start: power would be looked up for its first seconds only.
+        run.refresh_from_db(fields=("state", "ended_at", "heartbeat_at"))
         outcome = work_out(run, alive)
         run.outcome, run.figures = outcome.as_json(), outcome.headlines()
         Run.objects.filter(pk=run.pk).update(outcome=run.outcome, figures=run.figures)
+        tell("run", run.pk, state=run.state)
     return Outcome.of(run)
 
 

@@ -14,5 +14,6 @@ urlpatterns = [
     path("<int:run_id>/baseline/", views.baseline, name="benchmark-baseline"),
     path("<int:run_id>/delete/", views.delete, name="benchmark-delete"),
     path("<int:run_id>/result.json", views.result_json, name="benchmark-json"),
+    path("<int:run_id>/figures.csv", views.figures_csv, name="benchmark-figures"),
     path("<int:run_id>/requests.csv", views.requests_csv, name="benchmark-csv"),
 ]

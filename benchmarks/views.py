@@ -134,9 +134,11 @@ def _estimate(data: Any) -> dict[str, Any]:
 @never_cache
 def run_page(request: HttpRequest, run_id: int) -> HttpResponse:
     run = get_object_or_404(Run, pk=run_id)
-    outcome = services.sum_up(run) if run.is_over else Outcome.of(run)
+    soon = selectors.is_summed_up_soon(run, timezone.now())
+    outcome = services.sum_up(run) if run.is_over and not soon else Outcome.of(run)
     context = {
         "run": run,
+        "figures_soon": soon,
         "may_change": selectors.may_change(request.user, run),
         "n_ahead": selectors.n_ahead(run) if run.state == State.QUEUED else 0,
         "baseline": selectors.baseline_for(run) if run.is_over else None,
@@ -216,8 +218,20 @@ def delete(request: HttpRequest, run_id: int) -> HttpResponse:
 @require_GET
 def result_json(request: HttpRequest, run_id: int) -> HttpResponse:
     run = get_object_or_404(Run, pk=run_id)
+    if run.is_over:
+        services.sum_up(run)
     answer = JsonResponse(exports.run_as_json(run), json_dumps_params={"indent": 2})
     answer["Content-Disposition"] = f'attachment; filename="benchmark-{run.pk}.json"'
+    return answer
+
+
+@require_GET
+def figures_csv(request: HttpRequest, run_id: int) -> HttpResponse:
+    run = get_object_or_404(Run, pk=run_id)
+    if run.is_over:
+        services.sum_up(run)
+    answer = HttpResponse(exports.figures_as_csv(run), content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = f'attachment; filename="benchmark-{run.pk}-figures.csv"'
     return answer
 
 

@@ -26,6 +26,7 @@ class Field:
 
 MODEL, MACHINE, CACHE, ALERTS, VARIANT = "Model options", "Limits", "Cache", "Alerts", "Model variant"
 RULE = "Sets the default alert rule. Left open, the rule stays as config.yaml or a person set it."
+THE_RULES = "left to the rule"
 
 FIELDS: tuple[Field, ...] = (
     Field(
@@ -113,9 +114,13 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "cache_ttl_min", "Cache time", "number", CACHE, "Minutes that an answer is kept.", "min", 0.1, 10080
     ),
-    Field("alert_memory_percent", "Memory alert", "number", ALERTS, RULE, "%", 1, 100),
-    Field("alert_cpu_percent", "CPU alert", "number", ALERTS, RULE, "%", 1, 100),
-    Field("alert_seconds", "Alert time", "number", ALERTS, f"How long it has to last. {RULE}", "s", 1, 3600),
+    Field("alert_memory_percent", "Memory alert", "number", ALERTS, RULE, "%", 1, 100, left_open=THE_RULES),
+    Field("alert_cpu_percent", "CPU alert", "number", ALERTS, RULE, "%", 1, 100, left_open=THE_RULES),
+    Field(
+        *("alert_seconds", "Alert time", "number", ALERTS, f"How long it has to last. {RULE}"),
+        *("s", 1, 3600),
+        left_open=THE_RULES,
+    ),
     Field(
         *("quantization", "Quantization", "choice", VARIANT),
         "A measured variant of this level answers for its model; a missing one is proposed. none: models stay as they are.",

@@ -56,9 +56,6 @@ def defaults() -> Values:
         "memory_mb": resources.memory_limit_mb,
         "gpu_memory_percent": round(config.gpu_acceleration.memory_fraction * 100, 6),
         "cache_ttl_min": config.caching.cache_ttl_minutes,
-        "alert_memory_percent": config.monitoring.alert_thresholds.memory,
-        "alert_cpu_percent": config.monitoring.alert_thresholds.cpu,
-        "alert_seconds": 30,
         "max_loss": config.quantization.max_loss,
     }
 

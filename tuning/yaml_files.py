@@ -29,7 +29,11 @@ def read(text: str) -> dict[str, dict[str, Any]]:
     """Name -> snapshot, in the order of the file; left out is left open. Raises ProfileFileError."""
     try:
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # a date that there is not; ten thousand brackets
         raise ProfileFileError(f"not valid YAML: {error}") from error
     if not isinstance(tree, dict) or set(tree) != {"profiles"} or not isinstance(tree["profiles"], list):
         raise ProfileFileError("the file must be a mapping with the one key 'profiles', which holds a list.")

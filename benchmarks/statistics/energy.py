@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from benchmarks.load.result import Result
 
+NO_COST = "Needs the GPU power and config.yaml's electricity_price_per_kwh."
+
 
 class Energy(BaseModel):
     """What was read beside the runs. `power`: (seconds since 1970, watts of all GPUs together), in order of time."""
@@ -17,9 +19,8 @@ class Energy(BaseModel):
     idle_w: float | None = Field(default=None, ge=0)
     tariff_per_kwh: float | None = Field(default=None, ge=0)
     hardware_per_hour: float = Field(default=0.0, ge=0, description="amortised price of the machine")
-    price_per_mtok: float | None = Field(
-        default=None, ge=0, description="a cloud's list price of output tokens"
-    )
+    price_per_mtok: float | None = Field(default=None, ge=0, description="a cloud's list price, in USD")
+    no_cost: str = Field(default=NO_COST, description="why the cost is unknown, where it is")
 
 
 def joules(energy: Energy, results: Sequence[Result]) -> float | None:
@@ -42,7 +43,7 @@ def joules(energy: Energy, results: Sequence[Result]) -> float | None:
 
 
 def cost_per_mtok(energy: Energy, spent_joules: float | None, seconds: float, tokens: float) -> float | None:
-    """In the tariff's currency."""
+    """In the tariff's currency; of a cloud in USD."""
     if energy.price_per_mtok is not None:
         return energy.price_per_mtok
     if energy.tariff_per_kwh is None or spent_joules is None:

@@ -42,7 +42,8 @@ SAMPLES: dict[str, Sample] = {
         Sample("ttft_ms", "TTFT", "ms", "t1 − ts; in an open loop t1 − t0, so that waiting to be sent counts."),
         Sample("ttft_sent_ms", "TTFT from sending", "ms", "t1 − ts, whatever the schedule was."),
         Sample(
-            "answer_ttft_ms", "Answer TTFT", "ms", "tc − ts: first text or tool call, thinking not counted."
+            "answer_ttft_ms", "Answer TTFT", "ms",
+            "tc − ts, in an open loop tc − t0: first text or tool call, thinking not counted.",
         ),
         Sample("total_ms", "End to end", "ms", "td − ts; in an open loop td − t0."),
         Sample("total_sent_ms", "End to end from sending", "ms", "td − ts, whatever the schedule was."),
@@ -138,7 +139,8 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "cost_per_mtok", "Cost per million tokens", "",
-            "(kWh of the GPUs × tariff + amortised hardware) / tokens × 1,000,000, in the tariff's currency.",
+            "(kWh of the GPUs × tariff + amortised hardware) / tokens × 1,000,000, in the tariff's currency; of a cloud its"
+            " list price of prompts and answers / tokens of answers × 1,000,000, in USD.",
             "lower", THROUGHPUT,
         ),
     )

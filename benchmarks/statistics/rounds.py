@@ -55,7 +55,7 @@ def summarise_round(result: Result, *, run: str, round_: int, slo: Slo | None = 
     }
     if result.window is not None and result.window.seconds:
         seconds = result.window.seconds
-        values["requests_per_s"] = sampled.n_ok / seconds
+        values["requests_per_s"] = sampled.n_ended / seconds
         if tokens := tokens_in_window(result):
             values["output_tokens_per_s"] = tokens / seconds
         if limits.given:

@@ -42,6 +42,7 @@ class Sampled:
     n_ok: int
     n_failed: int
     n_good: int  # kept every limit of the SLO; 0 without one
+    n_ended: int  # ended well inside the window, whenever they were due
 
 
 def sample(result: Result, slo: Slo) -> Sampled:
@@ -80,8 +81,16 @@ def sample(result: Result, slo: Slo) -> Sampled:
     good = counted & _within(slo.ttft_ms, first - since) & _within(slo.total_ms, whole)
     good &= np.isnan(tpot) | _within(slo.tpot_ms, tpot)  # an answer of one token has none
     n_failed = int(np.sum(measured & ~ok))
+    n_ok, window = int(counted.sum()), result.window
+    # An open loop measures what was due in the window; an engine that can't keep up answers it later.
+    within = ok & (done > window.start_ms) & (done <= window.end_ms) if open_loop and window else counted
     return Sampled(
-        values, _reasons(result, values), int(counted.sum()), n_failed, int(good.sum()) if slo.given else 0
+        values,
+        _reasons(result, values),
+        n_ok,
+        n_failed,
+        n_good=int(good.sum()) if slo.given else 0,
+        n_ended=int(within.sum()),
     )
 
 

@@ -58,6 +58,9 @@ class Summary(_Frozen):
     distributions: dict[str, Distribution]  # by key of SAMPLES
     strata: list[Stratum]  # by thirds of the answer's length; empty where all have one length
     timeline: Timeline
+    # What measuring cost, in the worst round; None in summaries that are older than this.
+    harness_cpu_share: float | None = None  # of one core
+    harness_lag_p99_ms: float | None = None
     complete: bool
     invalid_reason: str | None  # the numbers must not be used
     warnings: list[str]
@@ -101,6 +104,10 @@ def summarise_rounds(
         distributions={key: _distribution(each) for key, each in pooled.items() if len(each)},
         strata=strata_of(results),
         timeline=timeline(list(results)),
+        harness_cpu_share=max(each.harness.cpu_share for each in results),
+        harness_lag_p99_ms=max(
+            (each.harness.lag_p99_ms for each in results if each.harness.lag_p99_ms is not None), default=None
+        ),
         complete=all(each.complete for each in results),
         invalid_reason=invalid_reason(results, rounds, pooled),
         warnings=warnings_of(results),
@@ -156,7 +163,7 @@ def _rates(
 
     return {
         "output_tokens_per_s": rate(tokens) if sum(tokens) or not n_ok else _none(uncounted),
-        "requests_per_s": rate([each.n_ok for each in rounds]),
+        "requests_per_s": rate([each.n_ended for each in rounds]),
         "goodput_per_s": rate([each.n_good for each in rounds]) if has_slo else _none(no_slo),
         "attainment": share(n_good) if has_slo else _none(no_slo),
         "error_rate": share(n_failed),
@@ -169,7 +176,7 @@ def _energy(
     spent = energies.joules(energy, results) if energy else None
     no_power = _none("No GPU power was read over the whole window.")
     values = dict.fromkeys(("joules_per_token", "net_joules_per_token"), no_power)
-    values["cost_per_mtok"] = _none("Needs the GPU power and config.yaml's electricity_price_per_kwh.")
+    values["cost_per_mtok"] = _none(energy.no_cost if energy else energies.NO_COST)
     if energy is None or not tokens:
         return values
     n = round(tokens)

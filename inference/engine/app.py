@@ -23,9 +23,9 @@ from inference.engine.store import ModelStore
 MAX_BODY_BYTES = 64 * 2**20
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
-    "Access-Control-Allow-Headers": "Authorization,Content-Type,User-Agent,Accept,X-Requested-With",
     "Access-Control-Max-Age": "43200",
 }
+APPS = frozenset({"app", "file", "tauri", "vscode-file", "vscode-webview"})  # schemes of apps on this machine
 NOT_OFFERED = ("/api/pull", "/api/push", "/v1/responses", "/v1/messages")
 log = logging.getLogger("inference.engine")
 
@@ -39,9 +39,11 @@ def is_local(host: str) -> bool:
 
 
 def is_welcome(origin: str, host: str) -> bool:
-    """Whether a page of this origin may drive the models: one of this machine, or of the very address that it asks."""
+    """Whether a page of this origin may drive the models: one of this machine, an app on it, or of the very address that it
+    asks."""
     found = urlsplit(origin)
-    return found.netloc == host or found.hostname in {"localhost", "127.0.0.1", "0.0.0.0", "::1"}  # noqa: S104 - a name
+    here = found.hostname in {"localhost", "127.0.0.1", "0.0.0.0", "::1"}  # noqa: S104 - a name
+    return here or found.netloc == host or found.scheme in APPS
 
 
 @web.middleware
@@ -56,7 +58,9 @@ async def guard(
     except ValueError:  # a bracket that is never closed
         return web.Response(status=403)
     if origin and request.method == "OPTIONS":
-        return web.Response(status=204, headers=PREFLIGHT)
+        # Clients have headers of their own (OpenAI's: x-stainless-...); who got here may send any.
+        wanted = request.headers.get("Access-Control-Request-Headers", "Authorization,Content-Type")
+        return web.Response(status=204, headers={**PREFLIGHT, "Access-Control-Allow-Headers": wanted})
     try:
         return await handler(request)
     except EngineError as error:
@@ -68,7 +72,11 @@ async def guard(
         return web.Response(status=404, text="404 page not found")
     except web.HTTPRequestEntityTooLarge:
         return told(request, EngineError(413, f"the request body is larger than {MAX_BODY_BYTES} bytes"))
-    except (web.HTTPException, ConnectionResetError, asyncio.CancelledError):
+    except web.RequestPayloadError as error:
+        return told(request, EngineError(400, f"the request body can't be read: {error}"))
+    except ConnectionResetError:  # the client has left, which is no error: nobody reads this
+        return web.Response(status=499)
+    except (web.HTTPException, asyncio.CancelledError):
         raise
     except RecursionError:
         return told(request, EngineError(400, "exceeded max depth"))

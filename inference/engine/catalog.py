@@ -167,8 +167,13 @@ async def delete(request: web.Request) -> web.Response:
     model = request.app[STORE].find(name)
     if model is None:
         raise EngineError(404, f"model '{name}' not found")
-    await request.app[ENGINE].scheduler.unload(model)
-    request.app[STORE].delete(model)
+    store, scheduler = request.app[STORE], request.app[ENGINE].scheduler
+    store.delete(model)
+    other = next((each for each in store.all() if each.blob == model.blob), None)
+    if other is None:
+        await scheduler.unload(model)
+    else:  # another name of the file, which may be at work
+        scheduler.rename(model, other)
     return web.Response()
 
 

@@ -142,7 +142,9 @@ async def whole_chat(head: dict[str, Any], events: AsyncIterator[Event]) -> web.
 async def completions(request: web.Request) -> web.StreamResponse:
     body = await read_json(request, "CompletionRequest", requests.OPENAI_COMPLETION)
     prompt = body.get("prompt", "")
-    _, fields = read_call(request, body)
+    model, fields = read_call(request, body)
+    if body.get("suffix"):
+        raise EngineError(400, f"registry.ollama.ai/library/{model.name} does not support insert")
     call = Prompt(**fields, prompt=prompt)
     head = {
         "id": f"cmpl-{random.randint(0, 999)}",

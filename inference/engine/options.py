@@ -1,5 +1,6 @@
 """A request's `options`: their types, and what each is called in llama.cpp."""
 
+from math import isfinite
 from typing import Any
 
 from inference.engine.errors import EngineError
@@ -106,6 +107,8 @@ def parse_parameter(name: str, value: Any) -> Any:
             value = int(value)
         elif isinstance(value, str) and kind == "float32":
             value = float(value)
+            if not isfinite(value):
+                raise ValueError(value)
         elif isinstance(value, str) and kind == "array":
             value = [value]
         return check_options({name: value})[name]

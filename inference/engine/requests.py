@@ -13,6 +13,7 @@ from inference.engine.errors import EngineError
 
 FOREVER = float("inf")
 LONGEST_S = 9e9  # Go counts durations in 64 bits of nanoseconds: 292 years
+LONGEST_NUMBER = 300  # digits of an integer that is a float64 for sure
 LONGEST_NAME = 200  # it has to fit into a file name, escaped
 _GO_TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -125,7 +126,7 @@ async def read_json(request: web.Request, struct: str, fields: dict[str, str]) -
     if not raw.strip():
         raise EngineError(400, "missing request body")
     try:
-        body = json.loads(raw, parse_constant=_refuse_constant, parse_float=_finite)
+        body = json.loads(raw, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_integer)
     except UnicodeDecodeError as error:
         raise EngineError(400, "invalid character in request body: it is not UTF-8") from error
     except json.JSONDecodeError as error:
@@ -135,8 +136,6 @@ async def read_json(request: web.Request, struct: str, fields: dict[str, str]) -
         raise EngineError(400, "unexpected EOF" if unterminated else wrong) from error
     except RecursionError as error:
         raise EngineError(400, "exceeded max depth") from error
-    except ValueError as error:  # a number of thousands of digits
-        raise EngineError(400, "json: cannot unmarshal number into Go value of type float64") from error
     if not isinstance(body, dict):
         raise EngineError(400, f"json: cannot unmarshal {go_kind(body)} into Go value of type api.{struct}")
     if re.search(rb"\\u[dD]", raw):  # perhaps half a surrogate pair, which no text can hold: Go reads U+FFFD
@@ -174,8 +173,15 @@ def _refuse_constant(text: str) -> None:
 def _finite(text: str) -> float:
     value = float(text)
     if value in (FOREVER, -FOREVER):
-        raise EngineError(400, f"json: cannot unmarshal number {text} into Go value of type float64")
+        shown = text if len(text) < 40 else f"{text[:20]}..."
+        raise EngineError(400, f"json: cannot unmarshal number {shown} into Go value of type float64")
     return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:
+        _finite(text)
+    return int(text)
 
 
 def _check_image(image: Any, where: str) -> None:

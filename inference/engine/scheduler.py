@@ -114,6 +114,12 @@ class Scheduler:
             if loaded.n_running == 0:
                 await self._stop(loaded)
 
+    def rename(self, model: Model, other: Model) -> None:
+        """`model` is deleted; what is loaded of their file goes by the name of `other` from here on."""
+        loaded = self.loaded.get(model.blob)
+        if loaded is not None and loaded.model.name == model.name:
+            loaded.model = other
+
     async def expire(self, now: float) -> None:
         """Unload what has been idle for its time; `now` is wall clock seconds."""
         for loaded in list(self.loaded.values()):

@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 
 from inference.engine.errors import EngineError
 from inference.engine.requests import Name, parse_name
+from inference.gguf_tools.container import NotGgufError
 from inference.gguf_tools.metadata import Metadata, read_metadata
 
 DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})\Z")
@@ -22,24 +23,19 @@ log = logging.getLogger("inference.engine")
 
 @dataclass(frozen=True)
 class Model:
-    """A named model: its file and what `create` was told about it."""
+    """A named model: its file, what that says of itself, and what `create` was told about it. It holds for as long as a
+    request or a loaded process needs it, also when the file is deleted meanwhile."""
 
     name: Name
     path: Path
     digest: str  # of the manifest, as Ollama's
     blob: str  # hexadecimal SHA-256 of the file
     modified_at: datetime
+    size: int
+    metadata: Metadata = field(repr=False)
     settings: dict[str, Any] = field(
         default_factory=dict
     )  # parameters, template, system, license, messages, parent
-
-    @property
-    def size(self) -> int:
-        return self.path.stat().st_size
-
-    @property
-    def metadata(self) -> Metadata:
-        return read_metadata(self.path)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -72,6 +68,7 @@ class ModelStore:
 
     def save(self, name: Name, blob: Path, settings: dict[str, Any]) -> Model:
         path = self._manifest(name)
+        before = self._read(path)
         partial = path.with_suffix(f".{os.getpid()}.part")
         partial.write_text(json.dumps({"blob": blob.name, **settings}, indent=1))
         partial.replace(path)
@@ -79,10 +76,15 @@ class ModelStore:
         if model is None:
             path.unlink(missing_ok=True)
             raise EngineError(404, f"the file of '{name}' was deleted meanwhile")
+        if before is not None:
+            self._drop_unused(before)
         return model
 
     def delete(self, model: Model) -> None:
         self._manifest(model.name).unlink(missing_ok=True)
+        self._drop_unused(model)
+
+    def _drop_unused(self, model: Model) -> None:
         if not any(each.blob == model.blob for each in self.all()):
             model.path.unlink(missing_ok=True)
 
@@ -134,11 +136,15 @@ class ModelStore:
             return None
         name = parse_name(unquote(path.stem))
         file = self.blobs / blob
-        if name is None or not file.is_file():
+        if name is None:
+            return None
+        try:
+            size, metadata = file.stat().st_size, read_metadata(file)
+        except (OSError, NotGgufError):
             return None
         modified = datetime.fromtimestamp(changed / 1e9, UTC)
         digest = hashlib.sha256(raw).hexdigest()
-        return Model(name, file, digest, blob.removeprefix("sha256-"), modified, settings)
+        return Model(name, file, digest, blob.removeprefix("sha256-"), modified, size, metadata, settings)
 
 
 def file_digest(path: Path) -> str:

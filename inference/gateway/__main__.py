@@ -56,7 +56,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="gateway", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=11435)
-    parser.add_argument("--valkey", required=True, metavar="URL", help="redis:// or unix:// address")
+    parser.add_argument(
+        "--valkey",
+        default=os.environ.get("REDIS_URL", "").strip(),
+        metavar="URL",
+        help="redis:// or unix:// address; default: REDIS_URL, where a password is not seen by other users",
+    )
     parser.add_argument("--engine", type=read_engine, action="append", required=True, metavar="KIND=URL")
     parser.add_argument("--max-body", type=int, default=64 * 2**20, metavar="BYTES")
     parser.add_argument(
@@ -123,6 +128,8 @@ def main() -> None:
         help="whose X-Forwarded-For is believed",
     )
     arguments = parser.parse_args()
+    if not arguments.valkey:
+        parser.error("give --valkey, or set REDIS_URL")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     local_only = is_loopback(arguments.host)
     if not local_only and arguments.require_key == NEVER:

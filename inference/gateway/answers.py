@@ -29,6 +29,13 @@ def own_headers(meter: Meter) -> list[tuple[bytes, bytes]]:
     return [*headers, *meter.extra_headers] if meter.extra_headers else headers
 
 
+def for_page(meter: Meter) -> list[tuple[bytes, bytes]]:
+    """Lets the page that asked read an answer that no local engine gave."""
+    if not meter.origin or meter.is_foreign:
+        return []
+    return [(b"access-control-allow-origin", meter.origin), (b"vary", b"Origin")]
+
+
 def openai_error(text: str) -> dict[str, Any]:
     return {"message": text, "type": "api_error", "param": None, "code": None}
 
@@ -57,6 +64,7 @@ async def respond(send: Send, meter: Meter, status: int, body: bytes, content_ty
     headers = [
         (b"content-type", content_type.encode()),
         (b"content-length", str(len(body)).encode()),
+        *for_page(meter),
         *own_headers(meter),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -74,6 +82,7 @@ async def replay(entry: Entry, meter: Meter, send: Send) -> None:
     headers = [
         (b"content-type", entry.content_type.encode()),
         (b"age", str(int(meter.first_byte - entry.stored_at)).encode()),
+        *for_page(meter),
         *own_headers(meter),
     ]
     if not meter.stream:

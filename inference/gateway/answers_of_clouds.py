@@ -60,12 +60,7 @@ class Answer:
     def lines(self, chunk: bytes) -> bytes:
         """What a part of the stream comes to, in lines of JSON; maybe nothing yet. Raises NoAnswerError."""
         self._buffer += chunk
-        try:
-            return b"".join(line + b"\n" for data in events(self._buffer) for line in self._event(data))
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise NoAnswerError(
-                f"its stream is not as OpenAI's API has it ({type(error).__name__}: {error})"
-            ) from error
+        return _joined(line for data in events(self._buffer) for line in self._event(data))
 
     def last_line(self) -> bytes:
         """Once the stream is over, where no [DONE] came. Raises NoAnswerError for one that broke off."""
@@ -73,7 +68,7 @@ class Answer:
             return b""
         if not self._reason:
             raise NoAnswerError("its stream ended before it was done")
-        return b"".join(line + b"\n" for line in self._over())
+        return _joined(self._over())
 
     def _event(self, data: bytes) -> Iterator[bytes]:
         if data == b"[DONE]":
@@ -150,6 +145,15 @@ class Answer:
             }
             for index, each in sorted(self._calls.items())
         ]
+
+
+def _joined(lines: Iterator[bytes]) -> bytes:
+    try:
+        return b"".join(line + b"\n" for line in lines)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise NoAnswerError(
+            f"its stream is not as OpenAI's API has it ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _thinking(message: dict[str, Any]) -> str:

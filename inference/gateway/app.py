@@ -24,7 +24,7 @@ from inference.gateway.eviction import Rules
 from inference.gateway.fallbacks import EngineFailedError, Fallbacks
 from inference.gateway.forwarding import Forwarding
 from inference.gateway.frames import Frame, Frames, Zones
-from inference.gateway.headers import MARK, is_local
+from inference.gateway.headers import MARK, is_local, is_welcome
 from inference.gateway.keys import family_of, key_of
 from inference.gateway.loads import Loads, kept_tokens, load_options
 from inference.gateway.memory import Memory
@@ -188,8 +188,13 @@ class Gateway:
         ).decode("latin-1")[:100]
         ip = scope["client"][0] if scope.get("client") else ""
         meter = Meter(os.urandom(16).hex(), scope["path"], client, ip, counted=is_inference(scope))
+        meter.origin = found.get(b"origin", b"")
+        meter.is_foreign = bool(meter.origin) and not is_welcome(meter.origin.decode("latin-1"))
         if self.local_only and not is_local(found.get(b"host", b"").decode("latin-1")):
             await respond(send, meter, 403, b"", "text/plain")
+            return
+        if not scope["path"].startswith("/"):  # OPTIONS *
+            await respond(send, meter, 404, b"404 page not found", "text/plain")
             return
         if MARK in found and (MARK, self.mark.encode()) in headers:
             text = "this gateway is its own engine: OLLAMA_HOST has to name an Ollama server, not the gateway"
@@ -220,7 +225,7 @@ class Gateway:
                 watch = asyncio.create_task(_cancel_when_gone(receive, forward, meter, self.cache))
                 if values is not None:
                     await self._infer(scope, values, body, meter, send)
-                elif self.union.wants(scope["method"], scope["path"]):
+                elif self.union.wants(scope["method"], scope["path"]) and not meter.is_foreign:
                     await respond(
                         send, meter, 200, await self.union.answer(scope["path"]), "application/json"
                     )
@@ -289,6 +294,13 @@ class Gateway:
             await send_error(send, meter, 400, meter.error)
             return
         body = self._with_options_of(profile, engine, model, values, body, meter)
+        if meter.is_foreign and meter.key is None:
+            # Any site can make its visitors' browsers ask here: what costs money is not done for it.
+            fallback = None
+            if engine.is_cloud:
+                meter.error = "a page of another site may not ask a cloud"
+                await respond(send, meter, 403, b"", "text/plain")
+                return
         if engine.is_cloud:
             await self.fallbacks.ask(engine, self.models.cloud_name(engine, model), values, meter, send)
             return
@@ -297,7 +309,7 @@ class Gateway:
         ):
             return
         self.memory.used(engine.url, model, time.monotonic())
-        digest = self.models.digest(engine.url, model)
+        digest = None if meter.is_foreign else self.models.digest(engine.url, model)
         if digest and self.cache.wants(profile, meter.path, values, headers.get(b"cache-control", b"")):
             meter.zone = headers.get(b"x-aicleaner-zone", b"").decode("latin-1").strip()
             where = (meter.path, engine.url, digest, values)

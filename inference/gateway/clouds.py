@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
-from inference.gateway.answers import broken_off, own_headers, respond
+from inference.gateway.answers import broken_off, for_page, own_headers, respond
 from inference.gateway.answers_of_clouds import Answer, NoAnswerError, OpenAiStream
 from inference.gateway.asgi import Send
 from inference.gateway.engines import Engine, Engines
@@ -167,7 +167,8 @@ class Clouds:
             meter.status = 200
             if meter.counted:
                 self.stats.n_answering += 1
-            headers = [(b"content-type", meter.content_type.encode()), *own_headers(meter)]
+            kind = (b"content-type", meter.content_type.encode())
+            headers = [kind, *for_page(meter), *own_headers(meter)]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
         self.stats.pieces(meter.see(told))
         await send({"type": "http.response.body", "body": told, "more_body": True})

@@ -91,6 +91,8 @@ class Meter:
     prompt: str | None = None  # only where the setting says that prompts are kept
     prompt_shortened: bool = False
     key: Key | None = None  # the API key that came with it
+    origin: bytes = b""  # of the page that asks; empty: no page does
+    is_foreign: bool = False  # whether that is a page of elsewhere
     hides_credentials: bool = False  # they are for this gateway, not for the engine
     extra_headers: tuple[tuple[bytes, bytes], ...] = ()  # of the answer: what the key's limits leave
     n_untold: int = 0  # pieces of a stream whose tokens nobody will count

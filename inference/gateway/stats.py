@@ -8,6 +8,7 @@ from typing import Any
 WINDOW_S = 60
 BOUNDS_S = tuple(0.01 * 2**n for n in range(14))  # as OpenTelemetry's conventions for GenAI have them
 MAX_MODELS = 20  # with a histogram of their own; the names come from clients
+MAX_COUNTED = 1000
 
 Times = deque[tuple[float, float]]  # (when it ended, ms)
 
@@ -78,7 +79,8 @@ class Stats:
     def finished(self, record: dict[str, Any], n_pieces: int, now: float, saved_ms: float = 0.0) -> None:
         """`saved_ms`: what the answer took when it was generated, for one that came from the cache."""
         self.n_requests += 1
-        self.by_model[record["model"]] += 1
+        model = record["model"]
+        self.by_model[model if model in self.by_model or len(self.by_model) < MAX_COUNTED else "others"] += 1
         if record["error"]:
             self.n_errors += 1
         if record["cache"] == "hit":

@@ -1,1 +1,1 @@
-"""GGUF files: what they say of themselves, and quantizing them with ggml's own kernels. No Django, no engine."""
+"""GGUF files: what they say of themselves, quantizing them with ggml's own kernels, and what matters in them. No Django."""

@@ -5,7 +5,7 @@ steps over what nobody asked for. Layout: https://github.com/ggml-org/ggml/blob/
 
 import mmap
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -178,9 +178,14 @@ def write_header(
     pad(out, alignment)
 
 
-def encoded(name: str, number: int) -> bytes:
-    """A key whose value is an unsigned 32-bit number."""
-    return _text(name) + struct.pack("<II", Kind.UINT32, number)
+def encoded(name: str, value: int | str | Sequence[str]) -> bytes:
+    """A key with its value: an unsigned 32-bit number, a text, or a list of texts."""
+    if isinstance(value, int):
+        return _text(name) + struct.pack("<II", Kind.UINT32, value)
+    if isinstance(value, str):
+        return _text(name) + struct.pack("<I", Kind.STRING) + _text(value)
+    head = struct.pack("<IIQ", Kind.ARRAY, Kind.STRING, len(value))
+    return _text(name) + head + b"".join(map(_text, value))
 
 
 def pad(out: BinaryIO, alignment: int) -> None:

@@ -14,6 +14,7 @@ from gguf import GGMLQuantizationType as Type
 from gguf import LlamaFileType
 
 from inference.gguf_tools.container import Header, Tensor
+from inference.gguf_tools.least_bits import ABOUT_TWO_AND_A_HALF, LEAST_BITS, type_in_layer
 
 SOURCES = {Type.F32, Type.F16, Type.BF16}
 # name -> (file type, type of most tensors)
@@ -38,8 +39,21 @@ FILE_TYPES: dict[str, tuple[LlamaFileType, Type]] = {
     "Q3_K_S": (LlamaFileType.MOSTLY_Q3_K_S, Type.Q3_K),
     "IQ3_M": (LlamaFileType.MOSTLY_IQ3_M, Type.IQ3_S),
     "IQ3_S": (LlamaFileType.MOSTLY_IQ3_S, Type.IQ3_S),
+    "IQ3_XS": (LlamaFileType.MOSTLY_IQ3_XS, Type.IQ3_S),
+    "IQ3_XXS": (LlamaFileType.MOSTLY_IQ3_XXS, Type.IQ3_XXS),
     "Q2_K": (LlamaFileType.MOSTLY_Q2_K, Type.Q2_K),
+    "Q2_K_S": (LlamaFileType.MOSTLY_Q2_K_S, Type.Q2_K),
+    "IQ2_M": (LlamaFileType.MOSTLY_IQ2_M, Type.IQ2_S),
+    "IQ2_S": (LlamaFileType.MOSTLY_IQ2_S, Type.IQ2_XS),
+    "IQ2_XS": (LlamaFileType.MOSTLY_IQ2_XS, Type.IQ2_XS),
+    "IQ2_XXS": (LlamaFileType.MOSTLY_IQ2_XXS, Type.IQ2_XXS),
+    "IQ1_M": (LlamaFileType.MOSTLY_IQ1_M, Type.IQ1_M),
+    "IQ1_S": (LlamaFileType.MOSTLY_IQ1_S, Type.IQ1_S),
 }
+# File types that are garbage without an importance matrix, and the tensor types that are.
+NEED_IMPORTANCE = (*("IQ3_XS", "IQ3_XXS", "Q2_K_S", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S"),)
+UNWEIGHED = ("F32", "F16", "BF16", "Q8_0")  # made the same with one
+BLIND = {Type.IQ3_XXS, Type.IQ2_S, Type.IQ2_XS, Type.IQ2_XXS, Type.IQ1_M, Type.IQ1_S}
 # What `create ... quantize` of Ollama and of the embedded engine makes, in the order of their error text.
 ENGINE_TYPES = ("F32", "F16", "Q4_K_S", "Q4_K_M", "Q8_0")
 N_LAYERS_70B = 80
@@ -50,9 +64,17 @@ FALLBACK = {
     Type.Q4_K: Type.Q5_0,
     Type.Q5_K: Type.Q5_1,
     Type.Q6_K: Type.Q8_0,
-    Type.IQ3_S: Type.IQ4_NL,
-    Type.IQ4_XS: Type.IQ4_NL,
+    **dict.fromkeys((Type.IQ4_XS, Type.IQ3_S, *BLIND), Type.IQ4_NL),
 }
+# Of the tensors between words and numbers, in files that hold the output apart.
+EMBEDDINGS = {
+    **dict.fromkeys(LEAST_BITS, Type.Q2_K),
+    **dict.fromkeys((*ABOUT_TWO_AND_A_HALF, LlamaFileType.MOSTLY_IQ3_XXS), Type.IQ3_S),
+}
+Q4_IF_SHARED = (
+    *(LlamaFileType.MOSTLY_IQ3_S, LlamaFileType.MOSTLY_IQ3_XS, LlamaFileType.MOSTLY_IQ3_XXS),
+    LlamaFileType.MOSTLY_Q2_K_S,
+)
 # Never quantized though a matrix: small, or an index into the rest.
 KEPT = re.compile(
     r"_norm\.weight|ffn_gate_inp|altup|laurel|per_layer_model_proj|position_embd|token_types|ssm_conv1d|"
@@ -91,6 +113,7 @@ class Mix:
     header: Header
     file_type: LlamaFileType
     base: Type
+    has_importance: bool = False
 
     @cached_property
     def n_layers(self) -> int:
@@ -113,8 +136,13 @@ class Mix:
         return heads // kv if isinstance(heads, int) and isinstance(kv, int) and kv else 1
 
     @cached_property
+    def n_experts(self) -> int:
+        found = self._of_architecture("expert_count")
+        return found if isinstance(found, int) else 0
+
+    @property
     def has_8_experts(self) -> bool:
-        return bool(self._of_architecture("expert_count") == 8)
+        return self.n_experts == 8
 
     def _of_architecture(self, key: str) -> Any:
         return self.header.keys.get(f"{self.header.keys.get('general.architecture')}.{key}")
@@ -123,23 +151,39 @@ class Mix:
         """Its own type for what is not quantized."""
         if not is_quantized(tensor.name, tensor.shape):
             return tensor.type
-        return fitting(self._wanted(tensor.name), tensor.shape)
+        return fitting(self._wanted(tensor.name, tensor.shape), tensor.shape)
 
-    def _wanted(self, name: str) -> Type:
+    def _wanted(self, name: str, shape: tuple[int, ...]) -> Type:
+        kind, of, n = LlamaFileType, self.file_type, self.n_layers
         if self.base in SOURCES:
             return self.base
         if name == "output.weight" or (not self.has_output and name == "token_embd.weight"):
-            return self.base if self.base == Type.Q8_0 else Type.Q6_K
+            return self._output(shape)
+        if name == "token_embd.weight":
+            return EMBEDDINGS.get(of, self.base)
         layer = int(found[1]) if (found := re.match(r"blk\.(\d+)\.", name)) else 0
+        if of in LEAST_BITS:
+            heads, experts = self.n_gqa, self.n_experts
+            return type_in_layer(
+                of, self.base, name, first_eighth=layer < n // 8, n_gqa=heads, n_experts=experts
+            )
         if "attn_v.weight" in name or "attn_qkv.weight" in name:
             return self._attention_v(layer, joined="attn_qkv" in name)
         if self.has_8_experts and "attn_k.weight" in name:
             return Type.Q8_0
+        if "attn_k.weight" in name or "attn_q.weight" in name:
+            return {kind.MOSTLY_IQ3_XS: Type.IQ3_XXS, kind.MOSTLY_IQ3_XXS: Type.IQ2_S}.get(of, self.base)
         if "ffn_down" in name:
             return self._ffn_down(layer)
         if "attn_output.weight" in name:
             return self._attention_output()
-        return self.base
+        between = n // 8 <= layer < 7 * n // 8 and ("ffn_up" in name or "ffn_gate" in name)
+        return Type.IQ3_XXS if between and of == kind.MOSTLY_IQ3_XS else self.base
+
+    def _output(self, shape: tuple[int, ...]) -> Type:
+        if self.base == Type.Q8_0 or shape[0] % gguf.GGML_QUANT_SIZES[self.base][0]:
+            return Type.Q8_0
+        return Type.Q5_K if self.file_type in (*LEAST_BITS, LlamaFileType.MOSTLY_IQ3_XXS) else Type.Q6_K
 
     def _attention_v(self, layer: int, *, joined: bool) -> Type:
         """Values matter most and are small: more bits for them."""
@@ -149,7 +193,7 @@ class Mix:
             result = Type.Q5_K
         elif of == kind.MOSTLY_Q2_K:
             result = Type.Q4_K if self.n_gqa >= 4 else Type.Q3_K
-        elif of == kind.MOSTLY_IQ3_M or (of == kind.MOSTLY_IQ3_S and self.n_gqa >= 4):
+        elif of == kind.MOSTLY_IQ3_M or (of in Q4_IF_SHARED and self.n_gqa >= 4):
             result = Type.Q4_K
         elif of == kind.MOSTLY_Q3_K_M:
             result = Type.Q5_K if layer < 2 else Type.Q4_K
@@ -159,7 +203,7 @@ class Mix:
             result = Type.Q6_K
         elif of == kind.MOSTLY_Q4_K_S and layer < 4 and not joined:
             result = Type.Q5_K
-        made_by_ollama = of in (kind.MOSTLY_Q4_K_M, kind.MOSTLY_Q4_K_S)
+        made_by_ollama = of in (kind.MOSTLY_Q4_K_M, kind.MOSTLY_Q4_K_S) and not self.has_importance
         if self.n_layers == N_LAYERS_70B and not made_by_ollama and result in (Type.Q3_K, Type.Q4_K):
             result = Type.Q5_K
         return Type.Q8_0 if self.has_8_experts and not joined else result
@@ -168,8 +212,13 @@ class Mix:
         kind, of, n = LlamaFileType, self.file_type, self.n_layers
         if of in (kind.MOSTLY_Q4_K_M, kind.MOSTLY_Q5_K_M):
             return Type.Q6_K if use_more_bits(layer, n) else self.base
-        if of in (kind.MOSTLY_Q4_K_S, kind.MOSTLY_IQ4_NL, kind.MOSTLY_IQ4_XS):
-            return Type.Q5_K if layer < n // 8 else self.base
+        first = {kind.MOSTLY_Q4_K_S: Type.Q5_K, kind.MOSTLY_Q2_K_S: Type.Q4_K}
+        if self.has_importance:
+            first |= {kind.MOSTLY_Q4_0: Type.Q4_1, kind.MOSTLY_Q5_0: Type.Q5_1}
+        else:
+            first |= dict.fromkeys((kind.MOSTLY_IQ4_NL, kind.MOSTLY_IQ4_XS), Type.Q5_K)
+        if of in first:
+            return first[of] if layer < n // 8 else self.base
         if of == kind.MOSTLY_Q3_K_M:
             return Type.Q5_K if layer < n // 16 else Type.Q4_K
         if of == kind.MOSTLY_IQ3_M:
@@ -180,13 +229,16 @@ class Mix:
     def _attention_output(self) -> Type:
         kind, of = LlamaFileType, self.file_type
         if self.has_8_experts:
-            few_bits = self.base in (Type.Q2_K, Type.Q3_K, Type.Q4_K, Type.IQ3_S, Type.IQ4_NL, Type.IQ4_XS)
-            return Type.Q5_K if few_bits and of != kind.MOSTLY_Q3_K_L else self.base
+            few_bits = self.base in (
+                *(Type.Q2_K, Type.Q3_K, Type.Q4_K, Type.IQ3_S, Type.IQ3_XXS, Type.IQ4_NL, Type.IQ4_XS),
+            )
+            return Type.Q5_K if few_bits and of not in (kind.MOSTLY_Q3_K_L, kind.MOSTLY_Q2_K_S) else self.base
         return {
             kind.MOSTLY_Q2_K: Type.Q3_K,
             kind.MOSTLY_Q3_K_M: Type.Q4_K,
             kind.MOSTLY_Q3_K_L: Type.Q5_K,
             kind.MOSTLY_IQ3_M: Type.Q4_K,
+            kind.MOSTLY_IQ3_XXS: Type.IQ3_S,
         }.get(of, self.base)
 
 

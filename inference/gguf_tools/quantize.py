@@ -3,13 +3,11 @@
 The kernels come from the xllamacpp wheel (`ggml_quantize_chunk`, undocumented there, hence pinned and tested against
 checksums of a real Ollama server and of llama.cpp's own tool). Source types: F32, F16, BF16."""
 
-import ctypes
 import mmap
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +27,21 @@ from inference.gguf_tools.container import (
     tensor_bytes,
     write_header,
 )
-from inference.gguf_tools.mixes import SOURCES, Mix, QuantizeError, fitting, is_quantized, target
+from inference.gguf_tools.importance import Importance
+from inference.gguf_tools.llama_api import library
+from inference.gguf_tools.mixes import (
+    BLIND,
+    NEED_IMPORTANCE,
+    SOURCES,
+    Mix,
+    QuantizeError,
+    fitting,
+    is_quantized,
+    target,
+)
 
 PART_ELEMENTS = 2**22  # converted at a time, by one thread
 Progress = Callable[[int, int], None]  # bytes of the source that are done, of all
-
-
-@cache
-def _ggml() -> ctypes.CDLL:
-    import xllamacpp.xllamacpp as wheel
-
-    library = ctypes.CDLL(wheel.__file__)
-    library.ggml_quantize_chunk.restype = ctypes.c_size_t
-    library.ggml_quantize_chunk.argtypes = [
-        *(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64),
-        ctypes.c_void_p,
-    ]
-    return library
 
 
 def quantize_rows(
@@ -56,10 +52,10 @@ def quantize_rows(
     block, size = gguf.GGML_QUANT_SIZES[kind]
     source = np.ascontiguousarray(values, np.float32)
     result = np.zeros((rows, columns // block * size), np.uint8)
-    library = _ggml()
-    library.ggml_quantize_init(int(kind))
+    kernels = library()
+    kernels.ggml_quantize_init(int(kind))
     weights = None if importance is None else importance.ctypes.data
-    written = library.ggml_quantize_chunk(
+    written = kernels.ggml_quantize_chunk(
         int(kind), source.ctypes.data, result.ctypes.data, 0, rows, columns, weights
     )
     if written != result.nbytes:
@@ -67,13 +63,20 @@ def quantize_rows(
     return result
 
 
-def planned_types(header: Header, to: str, types: Mapping[str, Type] | None = None) -> dict[str, Type]:
+def planned_types(
+    header: Header, to: str, types: Mapping[str, Type] | None = None, importance: Importance | None = None
+) -> dict[str, Type]:
     """The type that each tensor of the file gets; `types` overrides the mix of file type `to` for tensors by name.
 
-    Raises QuantizeError for an unknown type, a source that is quantized already, or a name that it does not have."""
-    mix = Mix(header, *target(to))
+    Raises QuantizeError for an unknown type, a source that is quantized already, a name that it does not have, or a type
+    that needs more importance than there is; ImportanceError for that of another model."""
+    mix = Mix(header, *target(to), has_importance=importance is not None)
     if any(is_quantized(each.name, each.shape) and each.type not in SOURCES for each in header.tensors):
         raise QuantizeError("quantization is only supported for F16, BF16 and F32 models")
+    if importance is not None:
+        importance.check(header)
+    elif to.upper() in NEED_IMPORTANCE:
+        raise QuantizeError(f"{to.upper()} needs an importance matrix: without one its files are garbage")
     _ = mix.n_layers  # says so when the file does not
     planned = {each.name: mix.type_of(each) for each in header.tensors}
     for name, kind in (types or {}).items():
@@ -81,7 +84,18 @@ def planned_types(header: Header, to: str, types: Mapping[str, Type] | None = No
         if tensor is None or not is_quantized(name, tensor.shape):
             raise QuantizeError(f"the file has no tensor {name} that can be quantized")
         planned[name] = fitting(kind, tensor.shape)
+    for tensor in header.tensors:
+        if _is_blind(tensor, planned[tensor.name], to) and not (importance and importance.knows(tensor)):
+            raise QuantizeError(
+                f"the importance matrix says nothing of {tensor.name}, which can't be {planned[tensor.name].name} without"
+            )
     return planned
+
+
+def _is_blind(tensor: Tensor, kind: Type, to: str) -> bool:
+    """Whether it would be garbage without importance. What lies outside the layers gets enough bits."""
+    few = kind in BLIND or (kind == Type.Q2_K and to.upper() == "Q2_K_S")
+    return few and kind != tensor.type and tensor.name not in ("token_embd.weight", "output.weight")
 
 
 def planned_bytes(header: Header, types: Mapping[str, Type]) -> int:
@@ -97,14 +111,15 @@ def quantize_file(
     progress: Progress | None = None,
     *,
     types: Mapping[str, Type] | None = None,
+    importance: Importance | None = None,
     n_threads: int | None = None,
 ) -> None:
     """Write `source` as file type `to` (`q8_0`, `q4_K_M` and so on, see mixes.py); appears whole or not at all.
 
-    Needs the memory of some parts of a tensor, whatever the size of the file. Raises QuantizeError (see planned_types),
-    NotGgufError for what is no model, OSError for what the disk refuses."""
+    Needs the memory of some parts of a tensor, whatever the size of the file. Raises QuantizeError and ImportanceError (see
+    planned_types), NotGgufError for what is no model, OSError for what the disk refuses."""
     header = read_header(source)
-    planned = planned_types(header, to, types)
+    planned = planned_types(header, to, types, importance)
     n_threads = n_threads or len(os.sched_getaffinity(0))
     partial = destination.with_name(f"{destination.name}.{os.getpid()}.part")
     try:
@@ -114,12 +129,14 @@ def quantize_file(
             partial.open("wb") as out,
             ThreadPoolExecutor(n_threads) as pool,
         ):
-            keys = _keys(data, header, target(to)[0])
+            keys = [*_keys(data, header, target(to)[0]), *(importance.keys() if importance else ())]
             shapes = ((each.name, planned[each.name], each.shape) for each in header.tensors)
             write_header(out, keys, shapes, header.alignment)
             done, total = 0, sum(each.n_bytes for each in header.tensors)
             for tensor in header.tensors:
-                for part in _in_order(pool, n_threads, _parts(data, tensor, planned[tensor.name])):
+                kind = planned[tensor.name]
+                weights = importance.of(tensor) if importance and kind != tensor.type else None
+                for part in _in_order(pool, n_threads, _parts(data, tensor, kind, weights)):
                     out.write(part.data)
                 pad(out, header.alignment)
                 forget(data, tensor)
@@ -134,34 +151,45 @@ def quantize_file(
 
 
 def _keys(data: mmap.mmap, header: Header, file_type: LlamaFileType) -> list[bytes]:
-    keys = [data[slice(*span)] for name, span in header.spans.items() if name != "general.file_type"]
+    keys = [
+        data[slice(*span)]
+        for name, span in header.spans.items()
+        if name != "general.file_type" and not name.startswith("quantize.imatrix.")
+    ]
     keys.append(encoded("general.file_type", file_type))
     if "general.quantization_version" not in header.keys:
         keys.append(encoded("general.quantization_version", gguf.GGML_QUANT_VERSION))
     return keys
 
 
-def _parts(data: mmap.mmap, tensor: Tensor, kind: Type) -> Iterator[Callable[[], npt.NDArray[Any]]]:
-    """Work for one thread each: some rows of the tensor as type `kind`."""
+def _parts(
+    data: mmap.mmap, tensor: Tensor, kind: Type, weights: npt.NDArray[np.float32] | None
+) -> Iterator[Callable[[], npt.NDArray[Any]]]:
+    """Work for one thread each: some rows of the tensor as type `kind`, by the importance of the matrix they belong to."""
     row_bytes = tensor_bytes(tensor.type, tensor.shape[:1])
-    n_rows = tensor.n_elements // tensor.shape[0]
+    n_matrix = tensor.shape[1] if weights is not None else tensor.n_elements // tensor.shape[0]
     step = max(PART_ELEMENTS // tensor.shape[0], 1)
-    for start in range(0, n_rows, step):
-        place, n = tensor.offset + start * row_bytes, min(step, n_rows - start)
+    for matrix in range(tensor.n_elements // tensor.shape[0] // n_matrix):
+        ours = None if weights is None else np.ascontiguousarray(weights[matrix])
+        for start in range(0, n_matrix, step):
+            n = min(step, n_matrix - start)
+            place = tensor.offset + (matrix * n_matrix + start) * row_bytes
 
-        def work(place: int = place, n: int = n) -> npt.NDArray[Any]:
-            raw = np.frombuffer(data[place : place + n * row_bytes], np.uint8).reshape(n, row_bytes)
-            return raw if kind == tensor.type else converted(raw, tensor.type, kind)
+            def work(place: int = place, n: int = n, ours: Any = ours) -> npt.NDArray[Any]:
+                raw = np.frombuffer(data[place : place + n * row_bytes], np.uint8).reshape(n, row_bytes)
+                return raw if kind == tensor.type else converted(raw, tensor.type, kind, ours)
 
-        yield work
+            yield work
 
 
-def converted(rows: npt.NDArray[np.uint8], source: Type, kind: Type) -> npt.NDArray[Any]:
-    """(rows, bytes) of an F32, F16 or BF16 tensor -> (rows, ...) as type `kind`."""
+def converted(
+    rows: npt.NDArray[np.uint8], source: Type, kind: Type, importance: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[Any]:
+    """(rows, bytes) of an F32, F16 or BF16 tensor -> (rows, ...) as type `kind`; `importance`: (columns,) or None."""
     values = floats(rows, source)
     if kind == Type.F32:
         return values
-    return values.astype(np.float16) if kind == Type.F16 else quantize_rows(values, kind)
+    return values.astype(np.float16) if kind == Type.F16 else quantize_rows(values, kind, importance)
 
 
 def floats(rows: npt.NDArray[np.uint8], kind: Type) -> npt.NDArray[np.float32]:

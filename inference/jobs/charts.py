@@ -81,6 +81,7 @@ def _trace(name: str, chosen: list[tuple[Variant, tuple[float, float]]], *, on_f
         "hovertemplate": "<b>%{customdata[0]}</b><br>%{x:.2f} MiB, KL %{y:.2g}<br>writing %{customdata[1]}<br>"
         "right answers %{customdata[2]}<extra></extra>",
         "textposition": [("top center", "bottom center")[number % 2] for number in range(len(chosen))],
+        "cliponaxis": False,  # the names of the largest and the smallest
         "mode": "markers+text+lines" if on_front else "markers+text",
         "line": {"color": colour, "width": 1, "dash": "dot"},
         "marker": {"color": colour, "size": 11},

@@ -78,6 +78,8 @@ class JobCommand(BaseCommand):
             if self.measures:
                 more["measures"] = Measures(**{name: options[name] for name in Measures.model_fields})
                 more["prompts"] = self._prompts(options["prompts"])
+                if (read := more.get("calibration", "")).endswith(".jsonl"):
+                    more["calibration"] = self._prompts(read)
             parameters = JobParameters(engine_kind=options["engine"] or reports.answering_engine(), **more)
             source, target = check(kind, source, target, parameters)
         except ValidationError as error:

@@ -18,6 +18,7 @@ from inference.child_process import ChildProcess
 from inference.distillation.kept import tidy
 from inference.errors import InferenceError, JobInputError
 from inference.jobs import services
+from inference.jobs.importance import COLLECT, find_calibration, kept_as, path_of
 from inference.jobs.parameters import JobParameters, engine
 from inference.models import JobState, ModelArchive, ModelJob, Variant
 from inference.models.archive import archive_path
@@ -31,7 +32,9 @@ NEWS_EVERY_S = 0.5
 STOP_WITHIN_S = 5.0
 END_TRIES = 5
 WITH_PROMPTS = ("quality", "score", "dynamic", "pruning", "distillation")
-MEASURES = ("tensors", "speed", "quality", "score", "dynamic", "pruning", "distillation", "unmeasured")
+MEASURES = (
+    "tensors", "speed", "quality", "score", "dynamic", "importance", "pruning", "distillation", "unmeasured",
+)  # fmt: skip
 log = logging.getLogger(__name__)
 
 Stopping = Callable[[], str]  # why this process has to stop, "" while it has not
@@ -149,9 +152,16 @@ class Execution:
             archives.delete_archive(used, who=self.job.who, now=timezone.now(), but_for=self.job)
 
     def _plan(self, parameters: JobParameters) -> JobPlan:
+        asked = engine(parameters.engine_kind)
+        importance, calibration = None, None
+        if parameters.importance == COLLECT:
+            calibration = find_calibration(parameters.calibration, parameters.prompts)
+            importance = kept_as(self.job.source, asked.tags[self.job.source].digest, calibration)
+        elif parameters.importance:
+            importance = path_of(parameters.importance)
         return JobPlan(
             kind=cast("Kind", self.job.kind),
-            engine_url=engine(parameters.engine_kind).url,
+            engine_url=asked.url,
             engine_kind=parameters.engine_kind,
             source=self.job.source,
             target=self.job.target,
@@ -159,6 +169,8 @@ class Execution:
             maker=parameters.maker,
             budget=parameters.budget,
             max_loss=parameters.max_loss,
+            importance=importance,
+            calibration=calibration,
             layers=parameters.layers,
             distillation=parameters.distillation,
             checkpoints=checkpoints(),

@@ -8,7 +8,8 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from inference.distillation import needs
 from inference.distillation.settings import Distillation
 from inference.errors import JobInputError
-from inference.gguf_tools.mixes import FILE_TYPES
+from inference.gguf_tools.mixes import FILE_TYPES, NEED_IMPORTANCE
+from inference.jobs import importance
 from inference.jobs.parameters import HIGH_PRECISION, JobParameters, check, engines
 from inference.models import JobKind
 from inference.prompt_sets.selectors import choices
@@ -37,6 +38,10 @@ CHOICES = [
 ]
 
 
+def _label(level: str) -> str:
+    return f"{level} (with an importance matrix)" if level in NEED_IMPORTANCE else level
+
+
 class JobForm(forms.Form):
     """`source` is ENGINE|MODEL, so that one choice says both. After `is_valid`, `checked` holds what `create_job` takes."""
 
@@ -50,6 +55,17 @@ class JobForm(forms.Form):
         help_text="Empty: the source's name, the type as tag.",
     )
     maker = forms.ChoiceField(label="Made by", choices=MAKERS, required=False, initial="auto")
+    importance = forms.ChoiceField(
+        label="Importance matrix",
+        required=False,
+        help_text="Says which columns of the weights matter most in use, so that the errors lie elsewhere; the fewer the "
+        "bits, the more it saves.",
+    )
+    calibration = forms.ChoiceField(
+        label="Read for it",
+        required=False,
+        help_text="To collect one now: prompts, which the model answers, or a text. Nothing of it is measured with.",
+    )
     budget = forms.CharField(
         label="Size budget",
         required=False,
@@ -113,8 +129,14 @@ class JobForm(forms.Form):
         ]
         self.fields["source"].choices = sources  # type: ignore[attr-defined]
         others = [name for name in FILE_TYPES if name not in LEVELS]
-        levels = [*LEVELS.items(), *((name, name) for name in others)]
+        levels = [*LEVELS.items(), *((name, _label(name)) for name in others)]
         self.fields["level"].choices = levels  # type: ignore[attr-defined]
+        matrices = [(name, name) for name in importance.files(importance.MATRICES)]
+        collected = (importance.COLLECT, "collected now, from what the model reads")
+        self.fields["importance"].choices = [("", "none"), collected, *matrices]  # type: ignore[attr-defined]
+        texts = [(name, f"{name} (text)") for name in importance.files(importance.TEXTS)]
+        half = ("", "other half of the labelled prompts")
+        self.fields["calibration"].choices = [half, *choices()[1:], *texts]  # type: ignore[attr-defined]
         self._take_ranges(Measures)
         if kind == JobKind.DISTILL:
             self._take_ranges(Distillation)
@@ -141,6 +163,10 @@ class JobForm(forms.Form):
                 number.validators += [MinValueValidator(ends["ge"]), MaxValueValidator(ends["le"])]
                 number.widget.attrs.update(min=ends["ge"], max=ends["le"])
 
+    @property
+    def importance_folder(self) -> str:
+        return str(importance.folder())
+
     def problems(self) -> list[str]:
         """Engines that did not answer, and what is not installed."""
         found = [f"{each.name}: {each.problem}" for each in self.engines if each.problem]
@@ -161,6 +187,8 @@ class JobForm(forms.Form):
             max_loss=values["max_loss"] if values["kind"] in {JobKind.QUANTIZE, JobKind.PRUNE} else None,
             layers=values["layers"] if values["kind"] == JobKind.PRUNE else None,
             maker=(values["maker"] or "auto") if making else "auto",
+            importance=values["importance"] if making else "",
+            calibration=values["calibration"] if making else "",
             prompts=values["prompts"],
             distillation=Distillation(**{name: values[name] for name in Distillation.model_fields})
             if values["kind"] == JobKind.DISTILL

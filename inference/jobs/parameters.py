@@ -15,7 +15,8 @@ from inference.distillation.settings import MIN_PROMPTS, Distillation
 from inference.distillation.shape import ARCHITECTURES
 from inference.engines.selectors import EngineAddress, address, addresses
 from inference.errors import JobInputError
-from inference.gguf_tools.mixes import FILE_TYPES, SOURCES
+from inference.gguf_tools.mixes import FILE_TYPES, NEED_IMPORTANCE, SOURCES, UNWEIGHED
+from inference.jobs.importance import check_importance
 from inference.models import JobKind
 from inference.names import full_name
 from inference.prompt_sets.selectors import find_prompts
@@ -44,6 +45,8 @@ class JobParameters(BaseModel):
     prompts: str = ""  # the labelled set; empty: the shipped one
     packing: Packing = "gzip"  # of an archive
     delete_after: bool = False  # the model once its archive is listed, the archive once its model is made
+    importance: str = ""  # matrix: none, COLLECT, or its file
+    calibration: str = ""  # what is read for it: a prompt set or a text; empty: the half of `prompts` that is not measured with
     layers: int | None = None  # that are dropped; None: as many as keep to max_loss
     distillation: Distillation | None = None
     measures: Measures = Measures()
@@ -120,12 +123,14 @@ def check(kind: str, source: str, target: str, parameters: JobParameters) -> tup
         _check_distillation(source, wanted, parameters)
         return source, target
     _check_level(parameters)
+    _check_importance(parameters)
     precision = known[source].quantization
     if precision and precision not in HIGH_PRECISION:
         raise JobInputError(
             "source", f"{source} is quantized already ({precision}). Start from its F16, BF16 or F32 form."
         )
-    return source, _free("target", target or suggested_target(source, parameters.level), known)
+    suffix = f"{parameters.level}-imatrix" if parameters.importance else parameters.level
+    return source, _free("target", target or suggested_target(source, suffix), known)
 
 
 def _free(field: str, name: str, known: Container[str]) -> str:
@@ -230,6 +235,28 @@ def _check_level(parameters: JobParameters) -> None:
         read_budget(parameters.budget)
     except ValueError as error:
         raise JobInputError("budget", str(error)) from error
+
+
+def _check_importance(parameters: JobParameters) -> None:
+    level = parameters.level.upper()
+    if not parameters.importance:
+        if level in NEED_IMPORTANCE:
+            raise JobInputError(
+                "importance",
+                f"{level} needs an importance matrix: have one collected, or choose a file. Without one it is garbage.",
+            )
+        if parameters.calibration:
+            raise JobInputError("calibration", "A text is only read when the importance matrix is collected.")
+        return
+    if level in UNWEIGHED:
+        raise JobInputError(
+            "importance", f"{level} is the same with an importance matrix as without: take none."
+        )
+    if parameters.maker == "engine":
+        raise JobInputError(
+            "maker", "The engine itself takes no importance matrix: choose our own writer or llama-quantize."
+        )
+    check_importance(parameters.importance, parameters.calibration, parameters.prompts)
 
 
 def suggested_target(source: str, level: str) -> str:

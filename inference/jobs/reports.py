@@ -5,7 +5,9 @@ from typing import Any
 
 from inference.archives.selectors import as_json as archive_as_json
 from inference.errors import JobInputError
+from inference.jobs import importance
 from inference.jobs.distilling import distillation_of
+from inference.jobs.importance import COLLECT
 from inference.jobs.parameters import JobParameters, engines
 from inference.jobs.pruning import as_lines, pruning_of
 from inference.models import JobKind, ModelArchive, ModelJob, Variant
@@ -193,6 +195,12 @@ def asked(job: ModelJob) -> list[tuple[str, str]]:
     found = [("Engine", parameters.engine_kind), ("Source", job.source), ("Variant", job.target)]
     if parameters.level:
         found += [("Type", parameters.level), ("Made by", parameters.maker)]
+    if parameters.importance:
+        found.append(("Importance matrix", parameters.importance))
+    if parameters.importance == COLLECT:
+        found.append(
+            ("Read for it", parameters.calibration or f"the other half of {parameters.prompts or SHIPPED}")
+        )
     if job.kind == JobKind.PRUNE:
         n, limit = parameters.layers, parameters.max_loss
         found.append(("Layers to drop", "as many as the loss allows" if n is None else f"{n:,}"))
@@ -276,6 +284,7 @@ def job_as_text(job: ModelJob) -> str:
         lines += [
             f"  {row.label:<18} {row.source:>14} {row.variant:>14}  {row.change}" for row in rows(variant)
         ]
+        lines += [f"  {label:<18} {value}" for label, value in importance.as_facts(variant)]
         if (record := pruning_of(variant)) is not None:
             lines += as_lines(record)
         if (distilled := distillation_of(variant)) is not None:

@@ -19,7 +19,7 @@ from inference.aliases import selectors as aliases
 from inference.aliases import services as alias_services
 from inference.distillation import kept
 from inference.errors import InferenceError, NotAllowedError
-from inference.jobs import charts, reports, selectors, services
+from inference.jobs import charts, importance, reports, selectors, services
 from inference.jobs.distilling import distillation_of
 from inference.jobs.execution import checkpoints
 from inference.jobs.forms import KINDS, JobForm
@@ -179,6 +179,7 @@ def variant_page(request: HttpRequest, variant_id: int) -> HttpResponse:
         "heat_map": heat_map(variant),
         "pruning": pruning_of(variant),
         "distillation": distillation_of(variant),
+        "importance": importance.as_facts(variant),
         "is_used": aliases.target_of(variant.source) == variant.name,
     }
     return render(request, "inference/variant.html", context)

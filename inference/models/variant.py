@@ -44,8 +44,10 @@ class Variant(models.Model):
 
     @property
     def form(self) -> str:
-        """What sets it apart from other variants of its source: its type, and its layers where some went."""
+        """What sets it apart from other variants of its source: its type, how it was weighed, its layers where some went."""
         kind, pruning = self.quantization or "type unknown", self.measure("pruning")
+        if self.measure("importance"):
+            kind += ", imatrix"
         if distillation := self.measure("distillation"):
             return f"{kind}, {len(distillation['kept'])} layers, distilled"
         return f"{kind}, {pruning['n_layers'] - len(pruning['dropped'])} layers" if pruning else kind

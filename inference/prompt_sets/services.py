@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 
 from inference.errors import JobInputError, NotAllowedError
 from inference.models import JobState, ModelJob, PromptSet
@@ -64,7 +65,8 @@ def add_file(path: Path, *, who: str, now: datetime) -> PromptSet:
 def delete_prompts(prompts: PromptSet) -> None:
     """Raises NotAllowedError while a job waits for it or works with it. Its figures stay, under its name."""
     open_jobs = ModelJob.objects.filter(state__in=(JobState.QUEUED, JobState.RUNNING))
-    job = open_jobs.filter(parameters__prompts=prompts.name).first()
+    named = Q(parameters__prompts=prompts.name) | Q(parameters__calibration=prompts.name)
+    job = open_jobs.filter(named).first()
     if job is not None:
-        raise NotAllowedError(f"Model job {job.pk} ({job.state}) measures with {prompts.name}.")
+        raise NotAllowedError(f"Model job {job.pk} ({job.state}) needs {prompts.name}.")
     prompts.delete()

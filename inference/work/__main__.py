@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Collection
 
 from inference.names import full_name
 from inference.work.archive import archive_model, restore_model
@@ -11,7 +12,7 @@ from inference.work.make_distilled import make_distilled
 from inference.work.make_pruned import make_pruned
 from inference.work.messages import WorkError, say
 from inference.work.plan import JobPlan
-from inference.work.prompts import ChatTemplate
+from inference.work.prompts import ChatTemplate, digest, read_for_importance
 from inference.work.quality import compare_answers, compare_tokens
 from inference.work.speed import compare_speed
 
@@ -29,12 +30,14 @@ def main() -> int:
             PACKING[plan.kind](engine, plan)
         else:
             if plan.kind == "quantize":
-                make_variant(engine, plan)
-            elif plan.kind == "prune":
-                make_pruned(engine, plan)
-            elif plan.kind == "distill":
-                make_distilled(engine, plan)
-            compare(engine, plan)
+                read = make_variant(engine, plan)
+            else:
+                if plan.kind == "prune":
+                    make_pruned(engine, plan)
+                elif plan.kind == "distill":
+                    make_distilled(engine, plan)
+                read = read_for_importance(engine.file_of(plan.target))
+            compare(engine, plan, read)
     except WorkError as error:
         say("error", text=str(error))
         return 1
@@ -42,11 +45,15 @@ def main() -> int:
     return 0
 
 
-def compare(engine: EngineClient, plan: JobPlan) -> None:
-    """Source against target: speed, tokens, answers."""
+def compare(engine: EngineClient, plan: JobPlan, read: Collection[str]) -> None:
+    """Source against target: speed, tokens, answers. `read`: digests of the prompts that the target was weighed with; they
+    say nothing of how it does with others."""
     measures, source, target, labelled = plan.measures, plan.source, plan.target, plan.labelled
     if plan.is_searched:
         labelled = labelled[: len(labelled) // 2]
+    labelled = tuple(each for each in labelled if digest(each.prompt) not in read)
+    if not labelled and plan.labelled and measures.with_prompts:
+        say("unmeasured", what="quality", why="every prompt of the set was read for its importance matrix")
     for name in (source, target):
         engine.tag(name)
     tensors = engine.show(target).get("tensors") or []

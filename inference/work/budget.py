@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from inference.gguf_tools.container import Header
+from inference.gguf_tools.importance import Importance
 from inference.gguf_tools.mixes import FILE_TYPES
 from inference.gguf_tools.quantize import planned_bytes, planned_types
 
@@ -18,10 +19,10 @@ class Budget:
     n_bytes: int = 0
     share: float = 0.0
 
-    def of(self, header: Header) -> int:
+    def of(self, header: Header, importance: Importance | None = None) -> int:
         """In bytes, for the model of that file."""
         if self.type:
-            return planned_bytes(header, planned_types(header, self.type))
+            return planned_bytes(header, planned_types(header, self.type, importance=importance))
         if self.share:
             return int(self.share * planned_bytes(header, {each.name: each.type for each in header.tensors}))
         return self.n_bytes

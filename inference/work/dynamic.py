@@ -17,6 +17,7 @@ import numpy.typing as npt
 from gguf import GGMLQuantizationType as Type
 
 from inference.gguf_tools.container import Header, read_header, tensor_bytes
+from inference.gguf_tools.importance import Importance
 from inference.gguf_tools.mixes import fitting, is_quantized
 from inference.gguf_tools.quantize import planned_bytes, planned_types, quantize_file
 from inference.quality.allocation import Choice, NoAllocationError, allocate
@@ -89,8 +90,9 @@ class Dynamic:
         test: Sequence[str],
         n_tokens: int,
         num_ctx: int,
+        importance: Importance | None = None,
     ) -> None:
-        self.file, self.folder, self.num_ctx = file, folder, num_ctx
+        self.file, self.folder, self.num_ctx, self.importance = file, folder, num_ctx, importance
         self.header = read_header(file)
         self.groups = groups_of(self.header)
         self.shapes = {each.name: each.shape for each in self.header.tensors}
@@ -106,7 +108,7 @@ class Dynamic:
     def losses(self, level: str, types: dict[str, Type], which: str) -> Losses:
         """KL of each position of a set of prompts, by a file that is made, asked and removed."""
         made = self.folder / "probe.gguf"
-        quantize_file(self.file, made, level, types=types)
+        quantize_file(self.file, made, level, types=types, importance=self.importance)
         try:
             found: Losses = []
             with probing(made, self.num_ctx) as probe:
@@ -121,7 +123,10 @@ class Dynamic:
         return found
 
     def size(self, level: str, types: dict[str, Type]) -> int:
-        return planned_bytes(self.header, planned_types(self.header, level, types))
+        return planned_bytes(self.header, self._planned(level, types))
+
+    def _planned(self, level: str, types: dict[str, Type]) -> dict[str, Type]:
+        return planned_types(self.header, level, types, self.importance)
 
     def search(self, *, budget_bytes: int | None = None, max_loss: float | None = None) -> Outcome:
         """With a budget of bytes the least loss that fits; with one of loss (mean KL, nats per token) the smallest file that
@@ -167,7 +172,7 @@ class Dynamic:
         return max(fit, key=lambda name: self.size(name, {}))
 
     def _all_types(self, level: str, types: dict[str, Type]) -> dict[str, Type]:
-        planned = planned_types(self.header, level, types)
+        planned = self._planned(level, types)
         return {name: planned[name] for members in self.groups.values() for name in members}
 
     def _propose(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.gguf_tools.container import NotGgufError, read_header
+from inference.gguf_tools.importance import Importance, ImportanceError
 from inference.gguf_tools.metadata import read_metadata
 from inference.gguf_tools.mixes import ENGINE_TYPES, QuantizeError
 from inference.gguf_tools.quantize import planned_bytes, planned_types, quantize_file
@@ -16,6 +17,7 @@ from inference.quality.allocation import NoAllocationError
 from inference.work.budget import read_budget
 from inference.work.dynamic import Dynamic, Outcome
 from inference.work.engine import EngineClient, Tag
+from inference.work.importance import find_importance
 from inference.work.messages import WorkError, say, step
 from inference.work.plan import DYNAMIC, JobPlan
 from inference.work.prompts import search_prompts
@@ -25,8 +27,9 @@ SPARE = 1.02  # of the planned size, for padding and manifests
 LLAMA_QUANTIZE = "llama-quantize"
 
 
-def make_variant(engine: EngineClient, plan: JobPlan) -> None:
-    """The target exists afterwards, or nothing of it. Raises WorkError."""
+def make_variant(engine: EngineClient, plan: JobPlan) -> frozenset[str]:
+    """The target exists afterwards, or nothing of it. Returns digests of the prompts that went into its importance matrix.
+    Raises WorkError."""
     started = time.monotonic()
     tags = engine.tags()
     source = engine.tag(plan.source)
@@ -35,14 +38,27 @@ def make_variant(engine: EngineClient, plan: JobPlan) -> None:
     file = engine.file_of(plan.source)
     maker = _maker(plan, file)
     dynamic: dict[str, Any] | None = None
+    importance: Importance | None = None
     if maker == "engine":
         _by_engine(engine, plan, source, file)
     else:
         assert file is not None
-        dynamic = _by_file(engine, plan, file, maker)
+        dynamic, importance = _by_file(engine, plan, file, maker)
     say_made(engine, plan, source, maker, started)
     if dynamic is not None:
         say("dynamic", **dynamic)
+    if importance is None:
+        return frozenset()
+    say(
+        "importance",
+        path=str(plan.importance),
+        collected=plan.calibration is not None,
+        datasets=importance.datasets,
+        n_chunks=importance.n_chunks,
+        n_entries=len(importance.means),
+        n_prompts=len(importance.prompts),
+    )
+    return frozenset(importance.prompts)
 
 
 def say_made(engine: EngineClient, plan: JobPlan, source: Tag, maker: str, started: float) -> None:
@@ -65,7 +81,7 @@ def say_made(engine: EngineClient, plan: JobPlan, source: Tag, maker: str, start
 def _maker(plan: JobPlan, file: Path | None) -> str:
     wanted = plan.maker
     if wanted == "auto":
-        wanted = "engine" if plan.level.upper() in ENGINE_TYPES else "own"
+        wanted = "engine" if plan.level.upper() in ENGINE_TYPES and plan.importance is None else "own"
     if wanted == "engine" and plan.level.upper() not in ENGINE_TYPES:
         raise WorkError(f"The engine itself makes {', '.join(ENGINE_TYPES)} only, not {plan.level}.")
     if wanted != "engine" and file is None:
@@ -88,45 +104,58 @@ def _by_engine(engine: EngineClient, plan: JobPlan, source: Tag, file: Path | No
             step("quantize", int(line.get("completed") or 0), int(line["total"]), "bytes")
 
 
-def _by_file(engine: EngineClient, plan: JobPlan, file: Path, maker: str) -> dict[str, Any] | None:
-    """What a search of types came to, for level dynamic."""
+def _by_file(
+    engine: EngineClient, plan: JobPlan, file: Path, maker: str
+) -> tuple[dict[str, Any] | None, Importance | None]:
+    """What a search of types came to, for level dynamic; and the importance matrix that it was made with."""
     made = plan.folder / "variant.gguf"
     level, types, record = plan.level, {}, None
     try:
+        importance = find_importance(plan, file)
         if level == DYNAMIC:
-            outcome = _search(plan, file)
+            outcome = _search(plan, file, importance)
             level, types, record = outcome.level, outcome.types, outcome.record
-        _look_for_room(file, level, [file.parent, plan.folder])
+        _look_for_room(file, level, [file.parent, plan.folder], importance)
         if maker == "own":
             quantize_file(
-                file, made, level, lambda done, total: step("quantize", done, total, "bytes"), types=types
+                file,
+                made,
+                level,
+                lambda done, total: step("quantize", done, total, "bytes"),
+                types=types,
+                importance=importance,
             )
         else:
-            _by_llama_quantize(file, made, plan.level)
+            _by_llama_quantize(file, made, plan.level, plan.importance)
         take_in(engine, plan, file, made)
-    except (QuantizeError, NotGgufError) as error:
+    except (QuantizeError, ImportanceError, NotGgufError) as error:
         raise WorkError(str(error)) from error
     except OSError as error:
         raise WorkError(f"The file can't be written: {error.strerror or error}.") from error
     finally:
         made.unlink(missing_ok=True)
-    return record
+    return record, importance
 
 
-def _search(plan: JobPlan, file: Path) -> Outcome:
+def _search(plan: JobPlan, file: Path, importance: Importance | None) -> Outcome:
     calibration, test = search_prompts(plan, file)
     measures = plan.measures
     try:
-        budget = read_budget(plan.budget).of(read_header(file)) if plan.max_loss is None else None
-        search = Dynamic(file, plan.folder, calibration, test, measures.n_tokens, measures.num_ctx)
+        budget = None
+        if plan.max_loss is None:
+            budget = read_budget(plan.budget).of(read_header(file), importance)
+        search = Dynamic(
+            file, plan.folder, calibration, test, measures.n_tokens, measures.num_ctx, importance
+        )
         return search.search(budget_bytes=budget, max_loss=plan.max_loss)
     except (NoAllocationError, ValueError) as error:
         raise WorkError(str(error)) from error
 
 
-def _by_llama_quantize(file: Path, made: Path, level: str) -> None:
+def _by_llama_quantize(file: Path, made: Path, level: str, importance: Path | None) -> None:
     total = len(read_metadata(file).tensors)
-    command = [LLAMA_QUANTIZE, str(file), str(made), level.upper()]
+    weighed = [] if importance is None else ["--imatrix", str(importance)]
+    command = [LLAMA_QUANTIZE, *weighed, str(file), str(made), level.upper()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         last = ""
         for done, line in _tensors(process.stdout or ()):
@@ -196,11 +225,11 @@ def _number(value: str) -> Any:
     return value.strip('"')
 
 
-def _look_for_room(file: Path, level: str, folders: list[Path]) -> None:
+def _look_for_room(file: Path, level: str, folders: list[Path], importance: Importance | None = None) -> None:
     """For the file as type `level`; see `look_for_room`."""
     header = read_header(file)
     try:
-        needed = planned_bytes(header, planned_types(header, level))
+        needed = planned_bytes(header, planned_types(header, level, importance=importance))
     except QuantizeError as error:
         raise WorkError(str(error)) from error
     look_for_room(needed, folders)

@@ -28,6 +28,20 @@ class Measures(BaseModel):
     num_predict: int = Field(64, ge=8, le=2048, description="tokens of an answer in the speed test")
     num_ctx: int = Field(2048, ge=256, le=1_048_576, description="context of both models")
 
+    @property
+    def with_prompts(self) -> bool:
+        return bool(self.n_prompts or self.n_scored)
+
+
+class Calibration(BaseModel):
+    """What a model reads for its importance matrix: labelled prompts, or a text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    labelled: tuple[Labelled, ...] = ()
+    text: Path | None = None
+
 
 class JobPlan(BaseModel):
     """`quantize`, `prune` and `distill` make `target` from `source` and measure both; `measure` compares two models that exist.
@@ -44,6 +58,8 @@ class JobPlan(BaseModel):
     maker: Maker = "auto"
     budget: str = "q4_K_M"  # of level dynamic: a size (see dynamic.budget_bytes), unless there is a max_loss
     max_loss: float | None = None
+    importance: Path | None = None  # a matrix that is used, or where it is kept once it is collected from:
+    calibration: Calibration | None = None
     layers: int | None = None  # that `prune` drops; None: as many as keep to max_loss
     distillation: Distillation | None = None
     checkpoints: Path = Path("/nonexistent")  # where training that is not over is kept (distillation.kept)

@@ -18,6 +18,11 @@ TOP = 64
 LOAD_WITHIN_S, ANSWER_WITHIN_S = 600, 600
 
 
+def n_threads() -> int:
+    """The rest of the machine goes on serving."""
+    return max(len(os.sched_getaffinity(0)) // 2, 1)
+
+
 class Probe:
     """One loaded file."""
 
@@ -78,7 +83,7 @@ def probing(file: Path, num_ctx: int) -> Iterator[Probe]:
         "num_ctx": num_ctx,
         "n_parallel": 1,
         "num_batch": 512,
-        "threads": max(len(os.sched_getaffinity(0)) // 2, 1),
+        "threads": n_threads(),
         "num_gpu": None,
         "main_gpu": None,
         "kv_cache_type": "f16",

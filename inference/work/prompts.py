@@ -1,5 +1,7 @@
 """Prompts as the model sees them: its own chat template around a message, for requests that go without one."""
 
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from inference.gguf_tools.container import NotGgufError, read_header
+from inference.gguf_tools.importance import PROMPTS
+from inference.quality.labelled import Labelled
 from inference.work.messages import WorkError
 from inference.work.plan import JobPlan
 
@@ -56,6 +60,32 @@ def search_prompts(plan: JobPlan, file: Path) -> tuple[list[str], list[str]]:
         raise WorkError(f"A search needs 16 labelled prompts or more; there are {len(plan.labelled)}.")
     n = max(plan.measures.n_prompts, 1)
     return half[0::2][:n], half[1::2][:n]
+
+
+def calibration_prompts(plan: JobPlan, labelled: Sequence[Labelled]) -> list[Labelled]:
+    """Those that neither a measure nor the judgement of a search asks."""
+    half = len(plan.labelled) // 2
+    judging = [
+        *(plan.labelled[:half] if plan.measures.with_prompts else ()),
+        *(plan.labelled[half + 1 :: 2] if plan.is_searched else ()),
+    ]
+    taken = {each.prompt for each in judging}
+    return [each for each in labelled if each.prompt not in taken]
+
+
+def digest(prompt: str) -> str:
+    """Tells a prompt from others within a file that was made with it."""
+    return sha256(prompt.encode()).hexdigest()[:16]
+
+
+def read_for_importance(file: Path | None) -> frozenset[str]:
+    """Digests of the prompts that went into the importance matrix of a model, as far as its file tells."""
+    if file is None:
+        return frozenset()
+    try:
+        return frozenset(read_header(file, arrays=True).keys.get(f"quantize.{PROMPTS}") or ())
+    except NotGgufError:
+        return frozenset()
 
 
 def _token(keys: dict[str, Any], name: str) -> str:

@@ -11,6 +11,7 @@ from django.utils.timezone import make_aware
 
 from monitoring.alerts.machine import Severity
 from monitoring.models import Silence
+from monitoring.models.silence import FIRST_YEAR, LAST_YEAR, WRONG_YEAR
 
 HOUR = 3600
 EXPIRIES = (
@@ -188,6 +189,8 @@ class SilenceForm(forms.ModelForm):  # type: ignore[type-arg]
             wall = datetime.fromisoformat(text)
         except ValueError as error:
             raise ValidationError("Give date and time, such as 2026-01-31T18:30.") from error
+        if not FIRST_YEAR <= wall.year <= LAST_YEAR:
+            raise ValidationError(WRONG_YEAR)
         return wall if wall.tzinfo is not None else make_aware(wall, self._zone())
 
     def _zone(self) -> ZoneInfo:

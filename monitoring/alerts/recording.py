@@ -9,9 +9,9 @@ from monitoring import news
 from monitoring.alerts import escalation
 from monitoring.alerts.conditions import Kind
 from monitoring.alerts.evaluator import Step
-from monitoring.alerts.machine import Change, Memory, State, closed_by_hand
+from monitoring.alerts.machine import FLAP_S, Change, Memory, State, closed_by_hand
 from monitoring.alerts.notices import NoticeEvent, tell
-from monitoring.alerts.series import labels_of
+from monitoring.alerts.series import duration, labels_of
 from monitoring.models import Alert, AlertEntry, Rule, RulesRevision, RuleState
 from monitoring.models.alert import AlertState
 from monitoring.services import record_event
@@ -61,7 +61,9 @@ def _apply(step: Step, state: RuleState, rule: Rule, at: datetime) -> None:
     for change in step.changes:
         if change is Change.FIRED:
             alert = _open(step, state, rule, at)
-        elif alert is None:  # calm after the episode: nothing that is open
+        elif change is Change.CALM:
+            _calm(alert, step, at)
+        elif alert is None:
             continue
         elif change is Change.RISEN:
             _rise(alert, step, at)
@@ -80,6 +82,21 @@ def _apply(step: Step, state: RuleState, rule: Rule, at: datetime) -> None:
             write_entry(alert, at, change, WORDS[change])
     if alert is not None:
         news.tell("alert", alert.pk)
+
+
+def _calm(alert: Alert | None, step: Step, at: datetime) -> None:
+    """Who heard that it flaps hears how it ended: it still fires, or is over. What was not told yet is told by the worker."""
+    if alert is not None:
+        write_entry(alert, at, Change.CALM, WORDS[Change.CALM])
+        if alert.told_at is not None and alert.acknowledged_at is None:
+            tell(alert, NoticeEvent.REPEAT, at)
+        return
+    flapped = Alert.objects.select_for_update(of=("self",)).filter(
+        fingerprint=step.watched.fingerprint, deliveries__event=NoticeEvent.FLAPPING
+    )
+    if Change.FIRED not in step.changes and (last := flapped.order_by("-pk").first()) is not None:
+        write_entry(last, at, Change.CALM, WORDS[Change.CALM])
+        tell(last, NoticeEvent.RESOLVED, at, text=f"quiet for {duration(FLAP_S)}: resolved")
 
 
 def _open(step: Step, state: RuleState, rule: Rule, at: datetime) -> Alert:
@@ -142,7 +159,7 @@ def close(alert: Alert, at: datetime, who: str = "", why: str = "") -> None:
     """End the episode and tell; the acknowledgement ends with it. The state of its series is the caller's."""
     alert.state, alert.resolved_at, alert.resolved_by = AlertState.RESOLVED, at, who
     alert.repeat_at = None
-    forget_acknowledgement(alert)
+    alert.acknowledged_at = alert.acknowledged_until = None  # who it was stays: the list of past ones says it
     alert.save()
     write_entry(alert, at, Change.RESOLVED, why, who)
     escalation.stop(alert, "the alert was resolved before", at)

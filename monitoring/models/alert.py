@@ -39,7 +39,7 @@ class Alert(models.Model):
     resolved_at = models.DateTimeField(null=True)
     resolved_by = models.CharField(max_length=150, blank=True)  # a person; '': by itself
     acknowledged_at = models.DateTimeField(null=True)
-    acknowledged_by = models.CharField(max_length=150, blank=True)
+    acknowledged_by = models.CharField(max_length=150, blank=True)  # once resolved: by whom it was until then
     acknowledged_until = models.DateTimeField(null=True)  # None: to the end
     told_at = models.DateTimeField(null=True)  # the last notice that was not held back
     repeat_at = models.DateTimeField(null=True)

@@ -8,6 +8,10 @@ from django.db import models
 from monitoring.alerts.recurrence import RecurrenceError, windows, zone_of
 from monitoring.alerts.series import Matcher, SelectorError, parse_matchers
 
+# Beyond these there is no reckoning with zones and lengths.
+FIRST_YEAR, LAST_YEAR = 2000, 2999
+WRONG_YEAR = f"Give a year from {FIRST_YEAR} to {LAST_YEAR}."
+
 
 class Silence(models.Model):
     """Notices of alerts whose labels fit all matchers are held back from `start` to `end`. Evaluation goes on.
@@ -42,6 +46,9 @@ class Silence(models.Model):
                 )
         except SelectorError as error:
             raise ValidationError({"matchers": str(error)}) from error
+        for name, at in (("start", self.start), ("end", self.end)):
+            if at is not None and not FIRST_YEAR <= at.year <= LAST_YEAR:
+                raise ValidationError({name: WRONG_YEAR})
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise ValidationError({"end": "It ends before it begins."})
         if self.rrule:

@@ -95,21 +95,25 @@ class Poller(Generic[Found]):
 
 
 class ProcFile:
-    """A file of /proc or /sys that stays open: reading it again costs one system call."""
+    """A file of /proc or /sys that stays open until `close`: reading it again costs two system calls."""
 
     def __init__(self, path: Path, size: int = 65536) -> None:
         self.path, self.size = path, size
         self._fd: int | None = None
 
     def read(self) -> bytes:
-        """The whole text; empty when the file can't be read."""
+        """The whole text, up to `size`; empty when the file can't be read."""
         try:
             if self._fd is None:
                 self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-            return os.pread(self._fd, self.size, 0)
+            text = b""
+            # The kernel hands out most lists a page at a time, however much is asked for.
+            while part := os.pread(self._fd, self.size - len(text), len(text)):
+                text += part
         except OSError:
             self.close()
             return b""
+        return text
 
     def close(self) -> None:
         if self._fd is not None:
@@ -139,12 +143,17 @@ def read_number(path: Path, scale: float = 1.0) -> float | None:
         return None
 
 
+def read_bytes(path: Path) -> bytes:
+    """Empty when it can't be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 def read_text(path: Path) -> str:
     """A small file's text, stripped; empty when it can't be read."""
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return ""
+    return read_bytes(path).decode(errors="replace").strip()
 
 
 def label(text: str) -> str:

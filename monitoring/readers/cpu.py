@@ -1,6 +1,6 @@
 """CPU shares from /proc/stat, load, and the mean frequency of the cores."""
 
-from monitoring.readers.base import ProcFile, Reader, Reading, Roots, Values, read_number
+from monitoring.readers.base import ProcFile, Reader, Reading, Roots, Values, read_number, read_text
 
 IDLE, IOWAIT, STEAL = 3, 4, 7
 FREQUENCY_EVERY_S = 5.0
@@ -60,7 +60,7 @@ class Cpu(Reader):
     def _describe(self) -> dict[str, object]:
         model, cores, threads = None, set(), 0
         package = ""
-        for line in ProcFile(self.roots.proc / "cpuinfo", 2**22).read().decode(errors="replace").split("\n"):
+        for line in read_text(self.roots.proc / "cpuinfo").split("\n"):
             key, _, value = (part.strip() for part in line.partition(":"))
             if key == "processor":
                 threads += 1

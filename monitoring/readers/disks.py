@@ -1,13 +1,15 @@
 """Disk traffic and business from /proc/diskstats, fill of the mounted file systems (each minute)."""
 
 import os
+import re
 
-from monitoring.readers.base import ProcFile, Rates, Reader, Reading, Roots, Values, label
+from monitoring.readers.base import ProcFile, Rates, Reader, Reading, Roots, Values, label, read_bytes
 
 SECTOR_BYTES = 512
 FILL_EVERY_S = 60.0
 NOT_DISKS = ("loop", "ram", "zram", "fd", "sr", "dm-", "md", "nbd")
 MAX_MOUNTS = 12
+_ESCAPED = re.compile(rb"\\([0-7]{3})")  # blank, tab, newline and backslash in the name of a mount
 
 
 class Disks(Reader):
@@ -49,16 +51,14 @@ class Disks(Reader):
 
     def _read_fill(self) -> Values:
         values: Values = {}
-        seen: set[str] = set()
-        for line in (
-            ProcFile(self.roots.proc / "self/mounts", 2**20).read().decode(errors="replace").split("\n")
-        ):
-            source, _, rest = line.partition(" ")
-            mount = rest.partition(" ")[0].encode().decode("unicode_escape")
-            real = source.startswith("/dev/") and not source.startswith("/dev/loop")
-            if not (real or mount == "/") or source in seen or len(seen) >= MAX_MOUNTS:
+        seen: set[bytes] = set()
+        for line in read_bytes(self.roots.proc / "self/mounts").split(b"\n"):
+            source, _, rest = line.partition(b" ")
+            mount = mount_point(rest.partition(b" ")[0])
+            real = source.startswith(b"/dev/") and not source.startswith(b"/dev/loop")
+            if not (real or mount == b"/") or source in seen or len(seen) >= MAX_MOUNTS:
                 continue
-            if mount != "/" and not os.path.isdir(mount):  # noqa: PTH112 - a file bound into a container
+            if mount != b"/" and not os.path.isdir(mount):  # noqa: PTH112 - a file bound into a container
                 continue
             seen.add(source)
             try:
@@ -68,6 +68,12 @@ class Disks(Reader):
             used = found.f_blocks - found.f_bfree
             usable = used + found.f_bavail  # as df: what is kept for root counts as neither
             if usable:
-                values[f"disk_used_percent{{mount={label(mount)}}}"] = 100 * used / usable
-                values[f"disk_free_bytes{{mount={label(mount)}}}"] = found.f_bavail * found.f_frsize
+                name = label(mount.decode(errors="replace"))
+                values[f"disk_used_percent{{mount={name}}}"] = 100 * used / usable
+                values[f"disk_free_bytes{{mount={name}}}"] = found.f_bavail * found.f_frsize
         return values
+
+
+def mount_point(escaped: bytes) -> bytes:
+    """The path in its own bytes, some of which /proc/self/mounts writes as octal numbers."""
+    return _ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), escaped)

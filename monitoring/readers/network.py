@@ -2,7 +2,10 @@
 
 from monitoring.readers.base import ProcFile, Rates, Reader, Reading, Roots, Values, label
 
-LEFT_OUT = ("lo", "veth", "br-", "docker", "virbr")
+LEFT_OUT = (
+    *("lo", "veth", "br-", "docker", "virbr"),
+    *("cali", "cni", "flannel", "vnet", "fwbr", "fwln", "fwpr"),  # of Kubernetes, libvirt and Proxmox
+)
 
 
 class Network(Reader):
@@ -15,7 +18,7 @@ class Network(Reader):
 
     def read(self, now: float) -> Reading:
         values: Values = {}
-        for line in self.dev.read().decode().split("\n")[2:]:
+        for line in self.dev.read().decode(errors="replace").split("\n")[2:]:
             name, colon, counters = line.partition(":")
             interface = name.strip()
             if not colon or interface.startswith(LEFT_OUT):

@@ -30,8 +30,9 @@ function frame(layout) {
   }, layout);
 }
 
-// Plotly knows no zones: on a date axis, numbers are instants (ms since 1970) and are shown as the viewer's wall clock.
-const wall = (value) => (typeof value === "number" ? value - new Date(value).getTimezoneOffset() * 60000 : value);
+// On a date axis, numbers are instants (ms since 1970) and are shown as the viewer's wall clock. As text: numbers Plotly would
+// take to the viewer's zone itself in some places and not in others.
+const wall = (value) => (typeof value === "number" ? new Date(value - new Date(value).getTimezoneOffset() * 60000).toISOString().slice(0, -1) : value);
 
 function inViewersZone({ data, layout }) {
   if (layout?.xaxis?.type !== "date") return { data, layout };
@@ -60,6 +61,16 @@ export function picture({ data, layout }, width, height) {
   const whole = coloured(frame({ ...layout, width, height, paper_bgcolor: "--panel", plot_bgcolor: "--panel" }));
   return window.Plotly.toImage({ data: coloured(data), layout: whole }, { format: "png", width, height, scale: 2 });
 }
+
+// <button data-png="ID of a json_script">: the chart as a file, also by keyboard and on a phone, where Plotly's own button is not.
+document.addEventListener("click", async ({ target }) => {
+  const source = document.getElementById(target.closest("[data-png]")?.dataset.png);
+  if (!source) return;
+  const plot = JSON.parse(source.textContent), link = document.createElement("a");
+  link.href = await picture(inViewersZone(plot), 1200, plot.layout.height ?? 450);
+  link.download = `${plot.name}.png`;
+  link.click();
+});
 
 export function undraw(element) {
   window.Plotly.purge(element);

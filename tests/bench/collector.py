@@ -1,9 +1,11 @@
 """CPU of the collector a minute, with an engine and a gateway to ask, beside psutil doing the same and beside Glances."""
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -90,8 +92,12 @@ def run() -> Iterator[Row]:
     with (
         ValkeyServer(folder / "v.sock") as valkey,
         Server(*engine) as embedded,
-        Server("inference.gateway", "--valkey", valkey.url, "--engine", f"embedded={embedded.url}"),
+        Server(
+            "inference.gateway", "--valkey", valkey.url, "--engine", f"embedded={embedded.url}"
+        ) as gateway,
     ):
+        loading = json.dumps({"model": "aicleaner-sample", "keep_alive": -1}).encode()
+        urllib.request.urlopen(f"{gateway.url}/api/generate", loading).close()  # its series, too
         environment = {
             **os.environ,
             "AICLEANER_DATA_DIR": str(folder),

@@ -1,8 +1,8 @@
 """What each type costs: the sample model in every type, Dynamic at three budgets, fewer layers pruned and distilled, and a file
 of 2 GB quantized.
 
-`python -m tests.bench.variants` writes the tables into docs/variants.md, `... distilled` that of fewer layers alone (it needs
-PyTorch); as a part of `make bench` only the figures are shown."""
+`python -m tests.bench.variants` writes the tables into docs/variants.md, with `importance` that of types with and without an
+importance matrix, with `distilled` that of fewer layers (needs PyTorch); as a part of `make bench` only the figures are shown."""
 
 import json
 import os
@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,27 @@ import gguf
 import numpy as np
 
 from inference.gguf_tools.container import encoded, pad, write_header
-from inference.gguf_tools.mixes import FILE_TYPES
+from inference.gguf_tools.mixes import FILE_TYPES, NEED_IMPORTANCE
+from inference.quality.labelled import HOUSEHOLD, parse
+from inference.quality.paired import ratio
+from inference.sample_model.evaluate import FILE
+from inference.work.dynamic import Dynamic, Losses
+from inference.work.importance import find_importance
+from inference.work.plan import Calibration, JobPlan
+from inference.work.prompts import ChatTemplate
 from tests.bench import Row
 from tests.product import BASE_DIR, Product
 
 MODEL = "aicleaner-sample"
-TYPES = tuple(name for name in FILE_TYPES if name not in {"F32", "F16", "BF16"})
+TYPES = tuple(name for name in FILE_TYPES if name not in {"F32", "F16", "BF16", *NEED_IMPORTANCE})
+N_JUDGING = 100  # prompts
+WEIGHED = ("Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K", "IQ3_S", "IQ3_XXS", "IQ2_M", "IQ2_S", "IQ2_XXS")
 BUDGETS = ("q3_K_M", "q4_K_M", "q5_K_M")
 BIG_LAYERS, BIG_DIM, BIG_FFN, BIG_VOCAB = 22, 2048, 8192, 32_000
 DOCS = BASE_DIR / "docs" / "variants.md"
 MARK = "<!-- made by python -m tests.bench.variants -->"
-MARK_DISTILLED = "<!-- made by python -m tests.bench.variants distilled -->"
-END_DISTILLED = "<!-- end -->"
+WEIGHED_MARK, END = "<!-- made by python -m tests.bench.variants importance -->", "<!-- end -->"
+DISTILLED_MARK = "<!-- made by python -m tests.bench.variants distilled -->"
 STUDENTS = (4, 2)  # layers, of 6
 STEPS = 100
 
@@ -63,7 +74,7 @@ def write_big(path: Path) -> int:
     ]
     random = np.random.default_rng(1)
     with path.open("wb") as out:
-        keys = [_text("general.architecture", "llama"), encoded("llama.block_count", BIG_LAYERS)]
+        keys = [encoded("general.architecture", "llama"), encoded("llama.block_count", BIG_LAYERS)]
         f16 = gguf.GGMLQuantizationType.F16
         write_header(out, keys, ((name, f16, shape) for name, shape in names), gguf.GGUF_DEFAULT_ALIGNMENT)
         for _, (columns, rows) in names:
@@ -72,13 +83,6 @@ def write_big(path: Path) -> int:
                 out.write(values.astype(np.float16).tobytes())
             pad(out, gguf.GGUF_DEFAULT_ALIGNMENT)
     return path.stat().st_size
-
-
-def _text(name: str, value: str) -> bytes:
-    def text(raw: bytes) -> bytes:
-        return len(raw).to_bytes(8, "little") + raw
-
-    return text(name.encode()) + int(gguf.GGUFValueType.STRING).to_bytes(4, "little") + text(value.encode())
 
 
 def quantize_big(folder: Path, level: str) -> tuple[int, int, float]:
@@ -112,6 +116,14 @@ def run() -> Iterator[Row]:
             measures = quantize(product, level)["variant"]["measures"]
             yield Row(f"{level}: KL from F16", measures["quality"]["kl"]["value"] * 1e6, "1e-6 nats")
             yield Row(f"{level}: writing against F16", measures["speed"]["decode_tokens_per_s"]["ratio"], "x")
+        weighed = quantize(product, "q3_K_M", "--importance", "collect")["variant"]["measures"]
+        yield Row(
+            "q3_K_M: KL from F16 with an importance matrix",
+            weighed["quality"]["kl"]["value"] * 1e6,
+            "1e-6 nats",
+            measures["quality"]["kl"]["value"] * 1e6,
+            "below what it is without",
+        )
 
 
 def tables() -> Iterator[str]:
@@ -158,6 +170,45 @@ def distilled() -> Iterator[str]:
             )
 
 
+def importance_table() -> Iterator[str]:
+    """Asked directly: the same positions of the same prompts, none of which the matrix was collected from."""
+    labelled = tuple(parse(HOUSEHOLD.read_text()))
+    with tempfile.TemporaryDirectory(prefix="aic-weighed-") as name:
+        folder = Path(name)
+        plan = JobPlan(
+            kind="quantize",
+            engine_url="",
+            engine_kind="",
+            source=MODEL,
+            target="",
+            folder=folder,
+            importance=folder / "kept.gguf",
+            calibration=Calibration(name="household", labelled=labelled),
+            labelled=labelled,
+        )
+        importance = find_importance(plan, FILE)
+        template = ChatTemplate(FILE)
+        judging = [template.render(each.prompt) for each in labelled[:N_JUDGING]]
+        search = Dynamic(FILE, folder, [], judging, plan.measures.n_tokens, 512)
+        yield "| type | bytes | KL without, 1e-6 nats per token | with | with against without, of each prompt |"
+        yield "|---|---|---|---|---|"
+        for level in WEIGHED:
+            search.importance = None
+            plain = None if level in NEED_IMPORTANCE else search.losses(level, {}, "test")
+            search.importance = importance
+            weighed = search.losses(level, {}, "test")
+            cells = [level, f"{search.size(level, {}):,}", _loss(plain), _loss(weighed)]
+            found = plain and ratio([each.mean() for each in plain], [each.mean() for each in weighed])
+            cells.append(_times(asdict(found)) if found else "–")
+            yield f"| {' | '.join(cells)} |"
+
+
+def _loss(losses: Losses | None) -> str:
+    if losses is None:
+        return "garbage: refused"
+    return _micro(float(np.concatenate(losses).mean()))
+
+
 def _line(level: str, job: dict[str, Any]) -> str:
     variant = job["variant"]
     measures = variant["measures"]
@@ -187,23 +238,22 @@ def _times(ratio: dict[str, Any] | None) -> str:
     return f"{ratio['ratio']:.2f} x{interval}"
 
 
-def _told(lines: Iterator[str]) -> Iterator[str]:
-    for line in lines:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-        yield line
-
-
 def main() -> None:
-    if sys.argv[1:] == ["distilled"]:
-        table = "\n".join(_told(distilled()))
-        before, _, rest = DOCS.read_text().partition(MARK_DISTILLED)
-        _, _, after = rest.partition(END_DISTILLED)
-        DOCS.write_text(f"{before}{MARK_DISTILLED}\n{table}\n{END_DISTILLED}{after}")
-        return
-    table = "\n".join(_told(tables()))
-    before = DOCS.read_text().partition(MARK)[0]
-    DOCS.write_text(f"{before}{MARK}\n{table}\n")
+    parts = {
+        "": (MARK, tables),
+        "importance": (WEIGHED_MARK, importance_table),
+        "distilled": (DISTILLED_MARK, distilled),
+    }
+    mark, table = parts["".join(sys.argv[1:])]
+    before, _, after = DOCS.read_text().partition(mark)
+    lines, out = [], sys.stdout
+    with redirect_stdout(sys.stderr):  # the steps of the work
+        for line in table():
+            lines.append(line)
+            out.write(line + "\n")
+            out.flush()
+    rest = END + after.partition(END)[2] if mark != MARK else ""
+    DOCS.write_text(before + mark + "\n" + "\n".join(lines) + "\n" + rest)
 
 
 if __name__ == "__main__":

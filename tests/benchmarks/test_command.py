@@ -65,6 +65,8 @@ def test_the_table_names_the_figures_and_two_runs_are_compared() -> None:
         (["m", "--engine", "cloud"], "needs its address"),
         (["m", "--engine", "cloud", "--url", "ftp://x"], "http://"),
         (["m", "--engine", "cloud", "--url", "http://127.0.0.1:1", "--key-variable", "sk-1"], "_API_KEY"),
+        (["m", "--url", "http://127.0.0.1:1"], "--url and --key-variable go with --engine cloud"),
+        (["m", "--engine", "embedded", "--key-variable", "AN_API_KEY"], "go with --engine cloud"),
         (["m", "m"], "each model once"),
         (["m", "--kind", "stress"], "kind"),
         (["m", "--workload", "poem"], "workload"),
@@ -93,6 +95,7 @@ def test_bad_input_is_one_clear_error_and_starts_nothing(arguments: list[str], w
     with pytest.raises(CommandError) as caught:
         call(*arguments)
     assert word in str(caught.value)
+    assert caught.value.returncode == (3 if "does not answer" in word else 1)
     assert not Run.objects.exists()
 
 

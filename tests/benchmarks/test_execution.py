@@ -17,9 +17,12 @@ import psutil
 import pytest
 import redis
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.db import connection
+from django.test import Client
+from django.utils import timezone
 
-from benchmarks import execution, services, tasks
+from benchmarks import execution, selectors, services, tasks
 from benchmarks.load.result import Result
 from benchmarks.models import Measurement, Run, State
 from benchmarks.outcome import Outcome
@@ -122,6 +125,39 @@ def test_cancelling_keeps_what_was_measured(make_run: MakeRun) -> None:
     assert not row.complete
     assert row.summary["n_ok"] > 0
     assert run.figures[MODEL]["ttft_p50_ms"] > 0
+
+
+def test_who_cancels_sees_it_before_the_figures_are_worked_out(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, client: Client, user: User
+) -> None:
+    sum_up, states, pages = services.sum_up, list[str](), list[str]()
+    client.force_login(user)
+
+    def look_first(run: Run, *args: Any, **kwargs: Any) -> Outcome:
+        states.append(Run.objects.get(pk=run.pk).state)
+        with monkeypatch.context() as page_only:
+            page_only.setattr(services, "sum_up", sum_up)
+            pages.append(client.get(f"/benchmarks/{run.pk}/").content.decode())
+        return sum_up(run, *args, **kwargs)
+
+    run = make_run(**LONG)
+    monkeypatch.setattr(services, "sum_up", look_first)
+    run_it(run, watch=stop_after_some(run, lambda: services.cancel_run(run, who="mia", now=NOW)))
+    assert states == [State.CANCELLED]
+    assert "The figures are being worked out" in pages[0]
+    assert run.figures
+
+
+def test_figures_that_nobody_worked_out_are_worked_out_by_the_page(
+    make_run: MakeRun, client: Client, user: User
+) -> None:
+    client.force_login(user)
+    run = run_it(make_run())
+    long_ago = timezone.now() - selectors.SUMMED_UP_WITHIN
+    Run.objects.filter(pk=run.pk).update(outcome={}, figures={}, ended_at=long_ago)
+    assert "TTFT, median" in client.get(f"/benchmarks/{run.pk}/").content.decode()
+    run.refresh_from_db()
+    assert run.figures
 
 
 def test_a_stopped_worker_leaves_it_interrupted_with_what_was_measured(make_run: MakeRun) -> None:

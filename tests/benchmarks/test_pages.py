@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 from pytest_django import DjangoAssertNumQueries
 
 from aicleaner_site.config import parse_config
-from benchmarks import comparisons, execution, exports, services
+from benchmarks import comparisons, execution, exports, selectors, services
 from benchmarks.models import Run, State
+from benchmarks.statistics.metrics import METRICS
 from benchmarks.templatetags.benchmarks import duration
 from monitoring.services import SampleWriter
 from tests.benchmarks.conftest import MODEL, NOW
@@ -54,7 +56,8 @@ def text_of(answer: Any) -> str:
 
 def test_every_page_asks_for_a_login(client: Client, make_run: MakeRun) -> None:
     run = make_run()
-    tails = ("charts/", "cancel/", "baseline/", "delete/", "result.json", "requests.csv", "")
+    downloads = ("result.json", "requests.csv", "figures.csv")
+    tails = ("charts/", "cancel/", "baseline/", "delete/", *downloads, "")
     for path in (
         "",
         "new/",
@@ -131,6 +134,7 @@ def test_the_result_page_shows_every_metric_that_applies(
     assert "No metric shows a difference beyond its threshold." in text
     assert measured.fingerprint["models"][MODEL]["digest"][:12] in text
     assert "2 rounds of 3 requests for each model" in text
+    assert re.search(r"Load generator</dt> <dd> \d+% of a core at most", text)
 
 
 def test_charts_share_the_time_axis_with_what_the_host_did(page: Client, make_run: MakeRun) -> None:
@@ -175,7 +179,6 @@ def test_energy_comes_from_the_recorded_power_and_its_cost_from_the_configuratio
         writer.write(second, {"gpu_power_w{gpu=0}": 90.0, "gpu_power_w{gpu=1}": 10.0, "gateway_running": 1.0})
     Run.objects.filter(pk=run.pk).update(started_at=NOW.fromtimestamp(now, NOW.tzinfo))
     started.refresh_from_db()
-    started.heartbeat_at = NOW.fromtimestamp(now + 100, NOW.tzinfo)
     execution.execute(started, stopping=lambda: "", stopped_as=State.INTERRUPTED)
     run.refresh_from_db()
     figures = run.figures[MODEL]
@@ -192,6 +195,14 @@ def test_downloads(page: Client, measured: Run) -> None:
     found = answer.json()
     assert [row["round"] for row in found["measurements"]] == [1, 1, 2, 2]
     assert found["measurements"][0]["result"]["requests"]["n_tokens"]
+    rate = found["summaries"][MODEL]["values"]["output_tokens_per_s"]
+    assert rate["value"] == found["figures"][MODEL]["output_tokens_per_s"]
+    assert found["decisions"]["twin:latest"]["verdict"] == "no difference shown"
+    figures = page.get(f"/benchmarks/{measured.pk}/figures.csv").content.decode()
+    lines = {(each["model"], each["metric"]): each for each in csv.DictReader(io.StringIO(figures))}
+    assert {metric for _, metric in lines} == set(METRICS)
+    assert float(lines[MODEL, "output_tokens_per_s"]["value"]) == pytest.approx(rate["value"])
+    assert lines["twin:latest", "ttft_p95_ms"]["reason"] == "Needs 100 values; there are 6."
     rows = list(
         csv.DictReader(io.StringIO(page.get(f"/benchmarks/{measured.pk}/requests.csv").content.decode()))
     )
@@ -218,6 +229,36 @@ def test_two_models_of_a_run_and_two_runs_are_compared(
     assert "Asked for otherwise: num predict 8 / 4." in text
     assert "No difference shown" in text
     assert f'value="{other.pk}/{MODEL}" selected' in text
+
+
+def copied(run: Run, **changes: Any) -> None:
+    """Another run like it, and all that it measured a little longer."""
+    rows = list(run.measurements.all())
+    again = Run.objects.get(pk=run.pk)
+    again.pk = None
+    for name, value in changes.items():
+        setattr(again, name, value)
+    again.save()
+    for row in rows:
+        row.pk, row.run = None, again
+        values = {key: value * (1 + again.pk / 1000) for key, value in row.summary["values"].items()}
+        row.summary = {**row.summary, "values": values}
+        row.save()
+
+
+def test_only_runs_under_the_same_circumstances_tell_the_spread(make_run: MakeRun) -> None:
+    a, b = measure(make_run()), measure(make_run())
+    model = {**a.fingerprint["models"][MODEL], "digest": "another"}
+    copied(a, fingerprint={**a.fingerprint, "models": {MODEL: model}})
+    copied(a, fingerprint={**a.fingerprint, "engine": {**a.fingerprint["engine"], "version": "9"}})
+    for n, told in ((2, "The interval assumes a spread of 2%."), (3, "from 3 earlier runs.")):
+        while len(selectors.history(a, b)) < 2 + n:
+            copied(a)
+        one, other = comparisons.find_side(str(a.pk)), comparisons.find_side(str(b.pk))
+        assert one is not None
+        assert other is not None
+        found = comparisons.compare_sides(one, other)
+        assert told in next(each.why for each in found.decision.comparisons if each.metric == "total_p50_ms")
 
 
 @pytest.mark.parametrize("asked", ["x", "99999999", "1/", "-1", "1" * 30, "1/nope", "<script>"])
@@ -263,7 +304,7 @@ def test_forms_need_the_csrf_token(user: User, make_run: MakeRun) -> None:
 
 
 def test_unknown_runs_are_404(page: Client) -> None:
-    for path in ("", "charts/", "delete/", "result.json", "requests.csv"):
+    for path in ("", "charts/", "delete/", "result.json", "requests.csv", "figures.csv"):
         assert page.get(f"/benchmarks/999999/{path}").status_code == 404
 
 

@@ -12,6 +12,7 @@ from benchmarks.load.result import Status
 from benchmarks.statistics.energy import Energy
 from benchmarks.statistics.intervals import quantile_interval, resampled_quantiles, wilson
 from benchmarks.statistics.metrics import METRICS, SAMPLES
+from benchmarks.statistics.rounds import summarise_round
 from benchmarks.statistics.summary import Summary, summarise, summarise_rounds
 from tests.benchmarks.results import STARTED_AT, failed, result, row
 
@@ -70,12 +71,25 @@ def test_open_loop_counts_the_waiting_before_sending() -> None:
     assert late.invalid_reason is None
 
 
+def test_open_loop_counts_what_the_engine_answers_and_not_what_arrives() -> None:
+    """Ten arrive in a second, and each waits until the one before is done: one ends each 250 ms."""
+    ends = [250.0 * (number + 1) for number in range(10)]
+    rows = [
+        row(100 * number, first_ms=end - 100, last_ms=end, done_ms=end) for number, end in enumerate(ends)
+    ]
+    measured = result(rows, window=(0, 1000), kind="load", rate_per_s=10.0)
+    assert value(summarise(measured), "requests_per_s") == 4
+    assert summarise_round(measured, run="r", round_=0).values["requests_per_s"] == 4
+    assert summarise(measured).values["ttft_p50_ms"].n == 10
+
+
 def test_run_whose_generator_was_the_bottleneck_is_invalid() -> None:
     late = [row(60 + 100 * number, scheduled_ms=100 * number) for number in range(5)]
     assert "schedule lag" in (summarise(result(late, kind="load", rate_per_s=10.0)).invalid_reason or "")
     assert "97%" in (summarise(result([row(0)], cpu_share=0.97)).invalid_reason or "")
     assert "ended well" in (summarise(result([failed(0, Status.HTTP)])).invalid_reason or "")
     slow = summarise(result([row(0)], lag_p99_ms=80.0))
+    assert (slow.harness_cpu_share, slow.harness_lag_p99_ms) == (0.05, 80.0)
     assert slow.invalid_reason is None
     assert "80 ms" in slow.warnings[0]
 

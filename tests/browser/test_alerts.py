@@ -1,10 +1,14 @@
 """An alert from its condition to its end, with two people looking."""
 
 import re
+from collections.abc import Iterator
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.conftest import log_in
 from tests.product import Product
 
 FIRES_S, RESOLVES_S = 60_000, 60_000
@@ -81,13 +85,29 @@ def test_no_page_is_wider_than_the_window(page: Page, product: Product, width: i
     page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_a_silence_is_set_in_the_viewers_zone_and_ended(browser: Browser, product: Product) -> None:
+@pytest.fixture
+def abroad(browser: Browser, product: Product) -> Iterator[Page]:
+    """A browser in New York, logged in."""
     context = browser.new_context(timezone_id="America/New_York")
     page = context.new_page()
-    page.goto(f"{product.web_url}/login/?next=/alerts/silences/")
-    page.fill("#id_username", "admin")
-    page.fill("#id_password", "only-for-this-test")
-    page.click("button[type=submit]")
+    log_in(page, product)
+    yield page
+    context.close()
+
+
+def test_the_chart_of_an_alert_is_on_the_viewers_clock(abroad: Page, product: Product) -> None:
+    abroad.goto(f"{product.web_url}/alerts/1/")
+    fired = abroad.locator(".of-fired time").first.get_attribute("datetime")
+    assert fired is not None
+    expect(abroad.locator("#plot .main-svg").first).to_be_visible()
+    marks = abroad.evaluate("document.getElementById('plot')._fullLayout.shapes.map(each => String(each.x0))")
+    wall = datetime.fromisoformat(fired).astimezone(ZoneInfo("America/New_York"))
+    assert any(each.startswith(f"{wall:%Y-%m-%dT%H:%M:%S}") for each in marks), marks
+
+
+def test_a_silence_is_set_in_the_viewers_zone_and_ended(abroad: Page, product: Product) -> None:
+    page = abroad
+    page.goto(f"{product.web_url}/alerts/silences/")
     page.fill("#id_matchers", "rule=~[")
     expect(page.locator("#new")).to_contain_text("is no regular expression")
     page.fill("#id_matchers", "rule=Memory")
@@ -99,4 +119,3 @@ def test_a_silence_is_set_in_the_viewers_zone_and_ended(browser: Browser, produc
     expect(page.locator("#silences time").first).to_contain_text("12:00")
     page.get_by_role("button", name="End it now").click()
     expect(page.locator("#silences")).to_contain_text("Nothing is silenced")
-    context.close()

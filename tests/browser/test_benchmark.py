@@ -133,6 +133,12 @@ def test_downloads_baseline_compare_run_again_and_delete(page: Page, product: Pr
     with page.expect_download() as caught:
         page.click("#run >> text=CSV")
     assert len(caught.value.path().read_text().splitlines()) == 1 + 2 * (3 + 4)
+    button = page.get_by_role("button", name="TTFT as PNG")
+    button.focus()
+    with page.expect_download() as caught:
+        page.keyboard.press("Enter")
+    assert caught.value.suggested_filename == f"benchmark-{found['run']}-ttft.png"
+    assert caught.value.path().read_bytes().startswith(b"\x89PNG")
     page.click("text=Run again")
     assert page.input_value("[name=num_predict]") == "8"
     expect(page.locator(f'[name=models][value="{MODEL}"]')).to_be_checked()

@@ -202,3 +202,16 @@ def test_login_and_error_pages_say_nothing_in_the_console(
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     context.close()
     assert not problems
+
+
+@pytest.mark.parametrize("path", ["/", "/benchmarks/", "/tuning/profiles/"])
+def test_the_link_of_the_page_is_in_sight_on_a_phone(page: Page, product: Product, path: str) -> None:
+    page.set_viewport_size(PHONE)
+    page.goto(product.web_url + path)
+    page.wait_for_function(
+        """() => {
+            const link = document.querySelector("nav [aria-current]").getBoundingClientRect();
+            const links = document.querySelector("nav .links").getBoundingClientRect();
+            return link.left >= links.left - 1 && link.right <= links.right + 1;
+        }"""
+    )

@@ -106,6 +106,20 @@ def test_a_second_without_a_sample_is_a_gap_in_every_series(page: Page) -> None:
     ) == [[100, 101, 102, 103], [1, None, None, 2], [1, None, None, 7], []]
 
 
+def test_a_clock_that_is_set_back_begins_the_window_anew(page: Page) -> None:
+    """By an hour as by a minute: else nothing would be drawn until the old time comes again."""
+    assert page.evaluate(
+        """async () => {
+            const { Window } = await import('/static/js/live/window.js'), w = new Window(['a']);
+            w.push({ at: 5000, v: { a: 1 } });
+            w.push({ at: 4998, v: { a: 2 } });
+            const soon = [w.times.at(-1), w.get('a').slice(-3)];
+            w.push({ at: 1400, v: { a: 3 } });
+            return [soon, w.times.at(-1), w.get('a').slice(-2)];
+        }"""
+    ) == [[5000, [2, None, 1]], 1400, [None, 3]]
+
+
 def test_numbers_keep_their_width_and_unknown_is_a_dash(page: Page) -> None:
     assert page.evaluate(
         """async () => {

@@ -229,6 +229,19 @@ def test_a_head_that_trickles_in_is_refused_in_the_end(valkey_url: str, begun: b
         assert (b"HTTP/1.1 408 " in answers) == bool(begun)
 
 
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"OPTIONS * HTTP/1.1\r\nHost: localhost", b"404"),
+        (b"GET /api/tags HTTP/1.1\r\nHost: [::1", b"403"),
+        (b"GET /api/tags HTTP/1.0", b"200"),
+    ],
+)
+def test_an_odd_head_gets_an_answer(wire: Wire, head: bytes, status: bytes) -> None:
+    with wire(plain) as (_, server):
+        assert exchange(server, head + b"\r\nConnection: close\r\n\r\n").split(b" ")[1] == status
+
+
 def test_a_websocket_is_answered_as_plain_http(wire: Wire) -> None:
     with wire(plain) as (upstream, server):
         head = (

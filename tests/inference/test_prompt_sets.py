@@ -98,7 +98,7 @@ def test_a_set_in_use_stays_and_only_staff_change_any(staff: Client, client: Cli
         now=timezone.now(),
     )
     answer = staff.post("/models/prompts/hall/delete/", follow=True)
-    assert f"Model job {job.pk} (queued) measures with hall." in answer.content.decode()
+    assert f"Model job {job.pk} (queued) needs hall." in answer.content.decode()
     assert PromptSet.objects.get() == row
     with pytest.raises(JobInputError, match="There is no prompt set 'attic'; there is household, hall"):
         check("quantize", source, "", parameters.model_copy(update={"prompts": "attic"}))

@@ -209,6 +209,14 @@ def test_a_stream_comes_back_line_by_line_wherever_it_is_cut() -> None:
         assert (lines[3]["done_reason"], lines[3]["eval_count"]) == ("stop", 500)
 
 
+# without [DONE], so that the call is made at the stream's end
+UNFINISHED_CALL = (
+    b"""data: {"choices": [{"delta": {"tool_calls": [{"function": {"name": "a", "arguments": "{"}}]},
+ "finish_reason": "tool_calls"}]}""".replace(b"\n", b"")
+    + b"\n\n"
+)
+
+
 @pytest.mark.parametrize(
     ("sent", "why"),
     [
@@ -216,6 +224,7 @@ def test_a_stream_comes_back_line_by_line_wherever_it_is_cut() -> None:
         (b"data: nonsense\n\n", "not as OpenAI's API has it"),
         (b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n', "ended before it was done"),
         (b'data: {"choices": 3}\n\n', "not as OpenAI's API has it"),
+        (UNFINISHED_CALL, "not as OpenAI's API has it"),
     ],
 )
 def test_a_stream_that_is_none_says_so(sent: bytes, why: str) -> None:

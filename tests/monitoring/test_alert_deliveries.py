@@ -300,6 +300,38 @@ def test_flapping_is_told_once_then_held_back_until_it_is_calm(bench: Bench, cha
     assert channel.events[4:] == ["fired"]
 
 
+def test_who_heard_that_it_flaps_hears_how_it_ended(bench: Bench, channel: TestChannel) -> None:
+    for value in (95, 50, 95, 50):
+        bench.heat(value)
+        bench.work()
+    assert channel.events == ["fired", "resolved", "fired", "flapping"]
+    bench.now += 900
+    bench.heat(50)
+    bench.work()
+    assert channel.events[4:] == ["resolved"]
+    assert channel.got[-1].text == "Heat on box: quiet for 15 min: resolved"
+    assert channel.got[-1].alert_id == channel.got[-2].alert_id
+    bench.heat(50)
+    bench.work(4 * 3600)
+    assert len(channel.events) == 5
+
+
+def test_an_alert_that_flapped_and_stays_is_told_when_it_is_calm(bench: Bench, channel: TestChannel) -> None:
+    for _ in range(3):  # ended by hand it fires anew, so the fourth turn of these is a fire
+        bench.heat(95, 95, 95)  # an end by hand is read within 2 s
+        bench.work()
+        services.resolve(Alert.objects.get(resolved_at=None).pk, who="admin", note="", now=bench.clock())
+    bench.heat(95, 95, 95)
+    bench.work()
+    assert channel.events[-1] == "flapping"
+    n = len(channel.events)
+    bench.now += 900
+    bench.heat(95)
+    bench.work()
+    assert channel.events[n:] == ["repeat"]
+    assert [each.kind for each in Alert.objects.get(resolved_at=None).entries.all()][-1] == "calm"
+
+
 def test_a_silent_host_is_found_and_inhibits_its_other_alerts(bench: Bench, channel: TestChannel) -> None:
     bench.heat(95)
     bench.work()

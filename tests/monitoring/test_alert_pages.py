@@ -273,6 +273,16 @@ def test_resolving_by_hand_works_once(person: Client, alert: Alert) -> None:
     assert person.post("/alerts/999999/resolve/").status_code == 404
 
 
+def test_the_list_of_past_ones_says_who_had_seen_them(person: Client, alert: Alert) -> None:
+    person.post(f"/alerts/{alert.pk}/acknowledge/", {"note": "on it"})
+    services.resolve(alert.pk, who="tom", note="", now=timezone.now())
+    alert.refresh_from_db()
+    assert (alert.acknowledged_at, alert.acknowledged_until) == (None, None)
+    row = person.get("/alerts/?state=resolved").content.decode().partition("<tbody>")[2]
+    assert "anna" in row
+    assert "nobody" not in row
+
+
 def test_the_strip_has_the_worst_and_the_badge(person: Client, django_assert_num_queries: Any) -> None:
     make_alerts(3)
     with django_assert_num_queries(3):
@@ -327,6 +337,10 @@ def test_times_of_a_silence_are_the_viewers(person: Client) -> None:
         ({"reason": ""}, "Say why"),
         ({"start": "soon"}, "Give date and time"),
         ({"end": "2020-01-01T00:00"}, "That is over already"),
+        ({"start": "9999-12-31T23:59"}, "Give a year from 2000 to 2999"),
+        ({"end": "9999-12-31T23:59", "often": "FREQ=DAILY"}, "Give a year from 2000 to 2999"),
+        ({"start": "2999-12-31T23:59"}, "Give a year from 2000 to 2999"),
+        ({"start": "0001-01-01T00:00", "zone": "Pacific/Kiritimati"}, "Give a year from 2000 to 2999"),
         ({"start": "2036-01-02T00:00", "end": "2036-01-01T00:00"}, "It ends before it begins"),
         ({"lasts": "17"}, "not one of the available choices"),
     ],
@@ -358,6 +372,16 @@ def test_deliveries_are_looked_at_in_the_admin(admin: Client, alert: Alert) -> N
         in admin.get(reverse("admin:monitoring_delivery_changelist")).content.decode()
     )
     assert admin.get(reverse("admin:monitoring_delivery_add")).status_code == 403
+
+
+def test_the_admin_shows_the_strip_too(admin: Client, alert: Alert) -> None:
+    for path in ("", "tuning/profile/", "tuning/profile/add/"):
+        page = admin.get(f"/admin/{path}").content.decode()
+        assert f'href="/alerts/{alert.pk}/"' in page
+        assert "Heat" in page
+    services.resolve(alert.pk, who="anna", note="", now=timezone.now())
+    assert "alert-strip" not in admin.get("/admin/").content.decode()
+    assert "alert-strip" not in Client().get("/admin/login/").content.decode()
 
 
 def test_rules_are_found_in_the_admin_and_edited_on_their_form(admin: Client) -> None:

@@ -220,6 +220,10 @@ rules:
             "silences[0]: to",
         ),
         (
+            "silences: [{matchers: a=b, from: 2036-01-02T00:00Z, to: 9999-12-31T23:59Z, reason: x}]",
+            "silences[0]: to: Give a year",
+        ),
+        (
             "silences: [{matchers: a=b, from: 2036-01-01T00:00Z, to: 2036-01-02T00:00Z}]",
             "silences[0]: reason",
         ),

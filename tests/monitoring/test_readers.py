@@ -1,17 +1,19 @@
 """Readers on recorded trees of /proc and sysfs, on NVML answers, and on this machine."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.readers.amd import Amd
-from monitoring.readers.base import Rates, Reader, Roots
+from monitoring.readers.base import ProcFile, Rates, Reader, Roots
 from monitoring.readers.cpu import Cpu
 from monitoring.readers.disks import Disks
 from monitoring.readers.memory import Memory
@@ -92,6 +94,40 @@ def test_disks_and_network_are_rates_per_device(tmp_path: Path) -> None:
     network = read_twice(Network, tmp_path)
     assert not any("interface=lo}" in name for name in network)
     assert any(name.startswith("network_receive_bytes_per_s") for name in network)
+
+
+def test_the_inner_ends_of_containers_and_guests_are_no_interfaces_of_the_host(tmp_path: Path) -> None:
+    names = ["lo", "eth0", "wg0", "veth1a2b", "cali0f9", "vnet3", "fwbr100i0", "docker0"]
+    (tmp_path / "proc/net").mkdir(parents=True)
+    lines = [f"{name}: 1000 1 0 0 0 0 0 0 2000 1 0 0 0 0 0 0\n" for name in names]
+    (tmp_path / "proc/net/dev").write_text("head\nhead\n" + "".join(lines))
+    reader = Network(roots(tmp_path))
+    values = reader.read(1.0).values
+    reader.close()
+    assert {name.partition("=")[2] for name in values} == {"eth0}", "wg0}"}
+
+
+def test_a_list_longer_than_a_page_is_read_whole() -> None:
+    """The kernel hands most lists out a page at a time, which no recorded file does."""
+    file = ProcFile(Path("/proc/self/smaps"), 2**24)
+    found, again, whole = file.read(), file.read(), Path("/proc/self/smaps").read_bytes()
+    file.close()
+    assert min(len(found), len(again)) > len(whole) / 2 > os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_file_system_is_told_by_its_name_in_any_letters_and_no_file_stays_open(tmp_path: Path) -> None:
+    mount = tmp_path / "Bücher und = \\ mehr"
+    mount.mkdir()
+    escaped = os.fsencode(mount).replace(b"\\", b"\\134").replace(b" ", b"\\040")
+    mounts = tmp_path / "proc/self/mounts"
+    mounts.parent.mkdir(parents=True)
+    mounts.write_bytes(b"/dev/sdb1 " + escaped + b" ext4 rw,relatime 0 0\n")
+    reader = Disks(roots(tmp_path))
+    values = reader.read(0.0).values
+    reader.close()
+    assert str(mounts) not in {each.path for each in psutil.Process().open_files()}
+    (name,) = (each for each in values if each.startswith("disk_used_percent"))
+    assert name.endswith("Bücher und _ \\ mehr}")
 
 
 @pytest.mark.parametrize("kind", [Cpu, Memory, Pressure, Disks, Network, Temperatures, Amd, Processes])

@@ -14,6 +14,7 @@ from aicleaner_site import environment
         ("box", "http://box:11434"),
         ("box:9", "http://box:9"),
         ("http://box", "http://box:80"),
+        ("http://box/", "http://box:80"),
         ("https://box", "https://box:443"),
         ("[::1]:9", "http://[::1]:9"),
     ],
@@ -25,7 +26,7 @@ def test_ollama_host_is_read_as_ollama_reads_it(
     assert environment.ollama_url() == url
 
 
-@pytest.mark.parametrize("given", ["ftp://box", "box:port", "box:99999"])
+@pytest.mark.parametrize("given", ["ftp://box", "box:port", "box:99999", "http://box/ollama"])
 def test_a_wrong_ollama_host_names_the_variable(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setenv("OLLAMA_HOST", given)
     with pytest.raises(ImproperlyConfigured, match="OLLAMA_HOST"):
@@ -70,6 +71,41 @@ def test_a_wrong_public_address_names_the_variable(monkeypatch: pytest.MonkeyPat
         environment.public_url("AICLEANER_PUBLIC_URL")
 
 
+@pytest.mark.parametrize("given", ["", "  "])
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    """As compose files and service units leave them."""
+    for name in ("A", "DATABASE_URL"):
+        monkeypatch.setenv(name, given)
+    assert environment.text("A", "b") == "b"
+    assert environment.words("A", "b c") == ["b", "c"]
+    assert environment.integer("A", 7) == 7
+    assert environment.choice("A", "x", ("x", "y")) == "x"
+    found = environment.database("DATABASE_URL", "sqlite:////data/a%20%23b/db.sqlite3")
+    assert found["NAME"] == "/data/a #b/db.sqlite3"
+
+
+@pytest.mark.parametrize(
+    "given", ["oracle://u:secret@h/n", "mysql://u:secret@h/n", "secret", "postgres://h:secret/n"]
+)
+def test_a_database_that_is_none_is_told_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", given)
+    with pytest.raises(ImproperlyConfigured, match="DATABASE_URL") as caught:
+        environment.database("DATABASE_URL", "")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["box:6379", "http://:secret@box", "redis://", ":secret@box"])
+def test_a_wrong_address_of_valkey_names_the_variable_only(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", given)
+    with pytest.raises(ImproperlyConfigured, match="REDIS_URL") as caught:
+        environment.valkey_url("REDIS_URL")
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("given", ["0", "65536", "eighty", "-1", "²"])
 def test_a_wrong_port_names_the_variable(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setenv("AICLEANER_WEB_PORT", given)
@@ -82,3 +118,4 @@ def test_a_deep_data_folder_gets_a_short_folder_for_its_sockets(tmp_path: Path) 
     assert environment.run_dir(Path("/srv/a")) == Path("/srv/a/run")
     assert len(str(environment.run_dir(deep) / "valkey.sock")) <= environment.SOCKET_PATH_LIMIT
     assert environment.run_dir(deep) != environment.run_dir(tmp_path / ("e" * 120))
+    assert environment.run_dir(Path("/srv/50 %")).parent != Path("/srv/50 %")

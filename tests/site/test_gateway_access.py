@@ -3,11 +3,15 @@
 from typing import Any
 
 import pytest
+import redis
 from django.core.exceptions import ImproperlyConfigured
 
 from aicleaner_site import environment
 from aicleaner_site.management.commands.up import open_gateway_warning
-from aicleaner_site.processes import gateway_command
+from aicleaner_site.processes import all_processes, gateway_command
+from inference.gateway.records import STATS_KEY
+from tests.inference.serving import Server
+from tests.product import wait_for
 
 
 def test_the_gateway_is_started_with_what_the_settings_say(settings: Any) -> None:
@@ -46,3 +50,17 @@ def test_a_gateway_that_is_open_to_other_machines_is_warned_of(
     text = " ".join(open_gateway_warning())
     assert bool(text) is warns
     assert not warns or (host in text and "AICLEANER_GATEWAY_REQUIRE_KEY" in text)
+
+
+def test_the_password_of_another_valkey_stands_on_no_command_line(settings: Any) -> None:
+    settings.VALKEY_EMBEDDED, settings.VALKEY_URL = False, "redis://:geheim@box:6379/0"
+    assert "geheim" not in str([each.command for each in all_processes()])
+
+
+def test_the_gateway_takes_another_valkey_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, valkey_url: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", valkey_url)
+    dead = ("--engine", "embedded=http://127.0.0.1:1")
+    with Server("inference.gateway", *dead), redis.from_url(valkey_url) as client:
+        wait_for(lambda: client.get(STATS_KEY), "the gateway tells its figures there")

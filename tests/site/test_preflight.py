@@ -1,14 +1,17 @@
 """What keeps the product from starting is told in one sentence, by the command that a person types."""
 
+import errno
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aicleaner_site import preflight
+from aicleaner_site.management.commands.up import make_secret_key
 from tests.product import BASE_DIR, free_ports
 
 HOLD_LOCK = """
@@ -50,10 +53,22 @@ def test_a_port_in_use_is_told_with_its_holder_and_the_variable(tmp_path: Path) 
     assert "AICLEANER_GATEWAY_PORT" in said
 
 
+def test_a_port_for_two_is_told_with_both_variables(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    said = up(tmp_path, AICLEANER_WEB_PORT=str(port), AICLEANER_ENGINE_PORT=str(port))
+    assert f"AICLEANER_WEB_PORT and AICLEANER_ENGINE_PORT are both {port}" in said
+
+
 def test_a_data_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     said = up(tmp_path / "file" / "var")
     assert "can't be written" in said
+    assert "AICLEANER_DATA_DIR" in said
+
+
+def test_a_data_folder_that_the_supervisor_cannot_read_is_told(tmp_path: Path) -> None:
+    said = up(tmp_path / "models #1")
+    assert "has a '#' or ';' behind a blank" in said
     assert "AICLEANER_DATA_DIR" in said
 
 
@@ -86,6 +101,43 @@ def test_a_full_disk_is_told_before_anything_is_written(monkeypatch: pytest.Monk
     monkeypatch.setattr(preflight, "FREE_BYTES_NEEDED", 2**62)
     with pytest.raises(preflight.CannotStartError, match="is full"):
         preflight.check_free_space()
+
+
+def test_a_disk_without_a_byte_is_told_as_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(preflight, "_try_to_write", refuse)
+    with pytest.raises(preflight.CannotStartError, match="is full: 0 MiB are free"):
+        preflight.make_folders()
+
+
+@pytest.mark.parametrize(("given", "made"), [(None, True), ("", True), ("a key of its own", False)])
+def test_a_secret_key_is_made_unless_one_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any, given: str | None, made: bool
+) -> None:
+    monkeypatch.delenv("AICLEANER_SECRET_KEY", raising=False)
+    if given is not None:
+        monkeypatch.setenv("AICLEANER_SECRET_KEY", given)
+    settings.DATA_DIR = tmp_path
+    make_secret_key()
+    file = tmp_path / "secret_key"
+    assert file.exists() is made
+    assert not made or (file.stat().st_mode & 0o777 == 0o600 and file.read_text() == settings.SECRET_KEY)
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
+def test_an_address_that_is_not_this_machine_s_is_told_with_its_variable(tmp_path: Path, host: str) -> None:
+    said = up(tmp_path, AICLEANER_WEB_HOST=host)
+    assert f"{host} (web pages) is no address of this machine" in said
+    assert "AICLEANER_WEB_HOST" in said
+
+
+def test_a_database_that_does_not_answer_is_told_without_its_password(tmp_path: Path) -> None:
+    said = up(tmp_path, DATABASE_URL="postgres://me:geheim@127.0.0.1:1/x")
+    assert "The database does not take the tables" in said
+    assert "DATABASE_URL" in said
+    assert "geheim" not in said
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,16 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
 import pytest
 from django.conf import settings
 
 from aicleaner_site.processes import Process, all_processes
 from aicleaner_site.supervisor import configuration
 from aicleaner_site.watch import translate
+from tests.product import BASE_DIR
 
 
 @pytest.mark.parametrize(
@@ -46,3 +53,35 @@ def test_config_yaml_reaches_the_engine() -> None:
         command[command.index("--keep-alive") + 1]
         == f"{settings.CONFIG.resource_management.unload_timeout_minutes:g}m"
     )
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_a_closed_terminal_stops_it_all_unless_nohup_was_asked_for(tmp_path: Path, ignored: bool) -> None:
+    file = tmp_path / "supervisord.conf"
+    user = "user=root\n" if psutil.Process().username() == "root" else ""
+    file.write_text(
+        f"[supervisord]\nnodaemon=true\nlogfile={tmp_path}/s.log\npidfile={tmp_path}/s.pid\n{user}"
+        "[program:sleeper]\ncommand=sleep 600\n"
+    )
+    greeter = subprocess.Popen(["sleep", "600"])
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        watch = subprocess.Popen(
+            [sys.executable, BASE_DIR / "aicleaner_site/watch.py", file, tmp_path, str(greeter.pid)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert watch.stdout is not None
+    with watch.stdout:
+        assert "sleeper started" in watch.stdout.readline()
+        if ignored:
+            status = Path(f"/proc/{watch.pid}/status").read_text()
+            ignores = int(status.partition("SigIgn:")[2].split()[0], 16)
+            assert ignores & 1 << signal.SIGHUP - 1
+        watch.send_signal(signal.SIGTERM if ignored else signal.SIGHUP)
+        said = [line.split(" ", 1)[1].strip() for line in watch.stdout]
+    assert said == ["stopping", "sleeper stopped", "stopped"]
+    assert watch.wait(30) == 0
+    assert greeter.wait(10) == -signal.SIGKILL

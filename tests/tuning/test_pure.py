@@ -216,6 +216,8 @@ def test_what_is_written_is_read_back(values: Values) -> None:
     ("text", "named"),
     [
         ("profiles: [", "not valid YAML"),
+        ("[" * 5000, "not valid YAML"),
+        ("profiles: [{name: a, tags: [2026-13-45]}]", "not valid YAML"),
         ("- a", "one key 'profiles'"),
         ("profiles: {a: 1}", "one key 'profiles'"),
         ("profiles: []\nmore: 1", "one key 'profiles'"),

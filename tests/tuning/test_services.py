@@ -243,6 +243,11 @@ def test_the_alert_rules_follow_what_the_profile_says_itself(valkey_url: str) ->
     assert thresholds() == [(85, 60), (80, 60)]
     services.activate(named("use_case_interactive"), by=None)  # it says nothing of alerts
     assert thresholds() == configured
+    names = ("alert_memory_percent", "alert_cpu_percent", "alert_seconds")
+    values = selectors.resolve_all()[
+        "use_case_interactive"
+    ].values  # no threshold is shown that does not hold
+    assert [values[name] for name in names] == [None] * 3
     current = selectors.activation_in_use()
     assert current is not None
     services.undo(current, by=None)

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.utils import timezone
 
 from aicleaner_site import accounts, health, preflight
@@ -48,7 +48,13 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         make_secret_key()
         hand_over_engine_keys()
-        call_command("migrate", interactive=False, verbosity=0)
+        try:
+            call_command("migrate", interactive=False, verbosity=0)
+        except DatabaseError as error:
+            raise CommandError(
+                f"The database does not take the tables: {error}".strip()
+                + f"\n(DATABASE_URL, or the file in {settings.DATA_DIR} where that is not set)"
+            ) from error
         password = accounts.ensure_admin(os.environ.get("AICLEANER_ADMIN_PASSWORD"))
         file = write_configuration(all_processes())
         connections.close_all()
@@ -118,7 +124,7 @@ def open_gateway_warning() -> list[str]:
 def make_secret_key() -> None:
     """Write `DATA_DIR/secret_key` (0600) unless it is there; a half-written key never stands under that name."""
     file = settings.DATA_DIR / "secret_key"
-    if "AICLEANER_SECRET_KEY" in os.environ:
+    if os.environ.get("AICLEANER_SECRET_KEY"):
         return
     if not file.exists():
         half = file.with_name(f"secret_key.{os.getpid()}")

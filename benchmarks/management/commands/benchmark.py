@@ -14,7 +14,7 @@ from django.utils import timezone
 from pydantic import ValidationError
 
 from benchmarks import comparisons, execution, reports, selectors, services
-from benchmarks.engines import check_models, engine_models, find_engine
+from benchmarks.engines import Engine, EngineModel, check_models, engine_models, find_engine
 from benchmarks.errors import BenchmarkError, BusyError
 from benchmarks.estimates import estimate_s
 from benchmarks.load.plan import explain
@@ -101,7 +101,7 @@ class Command(BaseCommand):
         try:
             parameters = self._parameters(options)
             engine = find_engine(parameters.engine, parameters.url, parameters.key_variable)
-            found = check_models(parameters.models, engine_models(engine))
+            found = check_models(parameters.models, self._models_of(engine))
         except BenchmarkError as error:
             raise CommandError(str(error)) from error
         names = tuple(dict.fromkeys(model.name for model in found.values()))
@@ -112,9 +112,18 @@ class Command(BaseCommand):
         if status := EXIT[State(run.state)]:
             raise SystemExit(status)
 
+    def _models_of(self, engine: Engine) -> list[EngineModel]:
+        """An engine that is away is no bad input."""
+        try:
+            return engine_models(engine)
+        except BenchmarkError as error:
+            raise CommandError(str(error), returncode=EXIT[State.FAILED]) from error
+
     def _parameters(self, options: dict[str, Any]) -> Parameters:
         lengths = options["prompt_tokens"] is not None or options["output_tokens"] is not None
         latency, rate = options["kind"] == "latency", options["rate"]
+        if options["engine"] != "cloud" and (options["url"] or options["key_variable"]):
+            raise CommandError("--url and --key-variable go with --engine cloud; other engines have theirs.")
         try:
             parameters = Parameters(
                 engine=options["engine"],

@@ -1,6 +1,6 @@
 // The last 15 minutes, a row a second, in arrays that never grow. A second without a sample is null in all of them.
 export const SECONDS = 900;
-const SWEEP_S = 60;
+const SWEEP_S = 60, LEAP_S = 30;
 const metricOf = (name) => name.split("{", 1)[0];
 
 export class Window {
@@ -19,7 +19,8 @@ export class Window {
 
   push(sample) {
     const second = Math.floor(sample.at);
-    if (!this.times.length || second - this.times.at(-1) > SECONDS) this.reset(second);
+    const ahead = second - (this.times.at(-1) ?? -Infinity);
+    if (ahead > SECONDS || ahead < -LEAP_S) this.reset(second); // the host's clock was set: what is drawn is of another time
     while (this.times.at(-1) < second) this.advance();
     const row = second - this.times[0];
     if (row < 0) return;
