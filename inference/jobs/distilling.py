@@ -148,7 +148,7 @@ def _picture(name: str, traces: list[dict[str, Any]], label: str, words: str) ->
     layout = {
         "height": 320,
         "xaxis": {"title": {"text": "step"}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": label}, "type": "log", "tickformat": ".1~g", "nticks": 8},
+        "yaxis": {"title": {"text": label}, "type": "log", "tickformat": ".2~g", "nticks": 8},
         "legend": {"y": -0.28},
     }
     return Picture({"data": traces, "layout": layout, "name": name}, words)
