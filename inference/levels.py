@@ -26,6 +26,7 @@ class Form:
     loss: float | None
     searched: bool = False  # a type for each tensor was looked for
     pruned: bool = False
+    distilled: bool = False  # trained anew: only a person puts it to use
 
 
 def is_of(level: str, quantization: str) -> bool:
@@ -40,7 +41,7 @@ def of_level(level: str, forms: Iterable[Form]) -> list[Form]:
     found = [
         each
         for each in forms
-        if not each.pruned
+        if not (each.pruned or each.distilled)
         and (each.searched if level == DYNAMIC else not each.searched and is_of(level, each.quantization))
     ]
     return sorted(found, key=lambda each: (each.quantization.upper() != made, *_by_loss(each)))

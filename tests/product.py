@@ -1,7 +1,9 @@
 """The whole product as a person starts it: `manage.py up` in a data folder and on ports of its own."""
 
+import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -24,15 +26,18 @@ Value = TypeVar("Value")
 
 
 def free_ports(n: int) -> list[int]:
-    """`n` ports that nobody listens on; held until all are chosen, so that they differ."""
-    sockets = [socket.socket() for _ in range(n)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """`n` ports that nobody listens on, below those that the system gives to connections (32768 on), so that none is taken
+    before it is used; each process of the tests chooses from a range of its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 12_000 + worker % 10 * 2_000
+    found: list[int] = []
+    for port in random.sample(range(first, first + 2_000), 2_000):
+        with socket.socket() as tried, contextlib.suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == n:
+            break
+    return found
 
 
 def wait_for(question: Callable[[], Value | None], what: str, seconds: float = 60) -> Value:

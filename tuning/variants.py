@@ -107,6 +107,7 @@ def _form(variant: Variant) -> Form:
         variant.measure("quality", "kl", "value"),
         searched=variant.measure("dynamic") is not None,
         pruned=variant.measure("pruning") is not None,
+        distilled=variant.measure("distillation") is not None,
     )
 
 

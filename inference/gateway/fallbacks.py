@@ -78,7 +78,7 @@ class Fallbacks:
                 await send_error(send, meter, error.status, meter.error)
                 return True
             meter.alias, meter.model, meter.ignored = alias, name, ignored
-            meter.route, meter.cloud_failed = f"local: {cloud.name} failed", str(error)
+            meter.route, meter.cloud_failed = f"local: {cloud.name} failed", (str(error), error.status)
             return False
         return True
 
@@ -93,8 +93,9 @@ class Fallbacks:
         """The local engine has failed before it said anything: the alias's cloud answers, if it may."""
         cloud, problem = (None, "") if fallback is None else self.routing.cloud_of(fallback)
         text, status = str(failed), failed.status
-        if meter.cloud_failed:
-            text += f"; and {meter.cloud_failed}"
+        if meter.cloud_failed is not None:
+            said, status = meter.cloud_failed
+            text += f"; and {said}"
         elif cloud is not None and fallback is not None:
             meter.alias, meter.route = meter.alias or meter.model, failed.route
             try:

@@ -63,7 +63,7 @@ class Meter:
     engine_name: str = ""
     route: str = ""  # why this engine; empty: a local one, as usual
     is_pinned: bool = False  # whether the request named the engine: no other one answers
-    cloud_failed: str = ""  # what a cloud said that was asked before the local engine
+    cloud_failed: tuple[str, int] | None = None  # text and status, where a cloud was asked first
     cached_tokens: int | None = None  # of the prompt, as a cloud counts them for its price
     first_byte: float | None = None
     first_content: float | None = None

@@ -120,7 +120,7 @@ def prune_file(
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
         whole_file(destination) as out,
     ):
-        keys = list(_keys(data, header, dropped))
+        keys = [raw for _, raw in keys_without(data, header, dropped)]
         write_header(out, keys, ((name, each.type, each.shape) for name, each in tensors), header.alignment)
         done, total = 0, sum(tensor.n_bytes for _, tensor in tensors)
         for _, tensor in tensors:
@@ -133,18 +133,18 @@ def prune_file(
                 progress(done, total)
 
 
-def _keys(data: mmap.mmap, header: Header, dropped: Collection[int]) -> Iterator[bytes]:
-    """As they are, but for the number of layers and the values of those that go."""
+def keys_without(data: mmap.mmap, header: Header, dropped: Collection[int]) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each key: as they are, but for the number of layers and the values of those that go."""
     architecture, total = header.keys["general.architecture"], n_layers(header)
     for name, span in header.spans.items():
         raw = data[slice(*span)]
         key = name.removeprefix(f"{architecture}.")
         if name == f"{architecture}.block_count":
-            yield encoded(name, total - len(set(dropped)))
+            yield name, encoded(name, total - len(set(dropped)))
         elif header.keys[name] is None and name != key and key in PER_LAYER:
-            yield _shortened(name, raw, total, dropped)
+            yield name, _shortened(name, raw, total, dropped)
         else:
-            yield raw
+            yield name, raw
 
 
 def _shortened(name: str, raw: bytes, total: int, dropped: Collection[int]) -> bytes:

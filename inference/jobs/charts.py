@@ -1,22 +1,14 @@
 """The picture of all variants of a model: size against quality, with the ones that nothing beats."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from inference.jobs import reports
+from inference.jobs.pictures import Picture
 from inference.models import Variant
 from inference.prompt_sets.selectors import shipped
 
 COLOURS = {"front": "--s1", "beaten": "--muted", "source": "--s3"}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """`plot` for static/js/plots.js; `alternative` says the same in words."""
-
-    plot: dict[str, Any]
-    alternative: str
 
 
 def pareto(points: Sequence[tuple[float, ...]]) -> list[bool]:

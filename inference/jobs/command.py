@@ -183,6 +183,8 @@ class Bar:
         self._next, self._step = now + 10, message["step"]
         done, total = message["done"], max(message["total"], 1)
         text = f"{message['step']}: {reports.amount(done, message['unit'])} of {reports.amount(total, message['unit'])}"
+        if "loss" in message:
+            text += f", loss {message['loss']:.3g}, {message['tokens_per_s']:,.0f} tok/s, {message['eta_s']:,.0f} s left"
         if self.tty:
             filled = round(24 * done / total)
             self.out.write(f"\r\033[K[{'#' * filled}{'.' * (24 - filled)}] {text}")

@@ -15,6 +15,7 @@ from django.utils import timezone
 from inference.archives import services as archives
 from inference.archives.selectors import find as find_archive
 from inference.child_process import ChildProcess
+from inference.distillation.kept import tidy
 from inference.errors import InferenceError, JobInputError
 from inference.jobs import services
 from inference.jobs.importance import COLLECT, find_calibration, kept_as, path_of
@@ -30,8 +31,10 @@ LEASE_EVERY_S = 1.0
 NEWS_EVERY_S = 0.5
 STOP_WITHIN_S = 5.0
 END_TRIES = 5
-WITH_PROMPTS = ("quality", "score", "dynamic", "pruning")
-MEASURES = ("tensors", "speed", "quality", "score", "dynamic", "importance", "pruning", "unmeasured")
+WITH_PROMPTS = ("quality", "score", "dynamic", "pruning", "distillation")
+MEASURES = (
+    "tensors", "speed", "quality", "score", "dynamic", "importance", "pruning", "distillation", "unmeasured",
+)  # fmt: skip
 log = logging.getLogger(__name__)
 
 Stopping = Callable[[], str]  # why this process has to stop, "" while it has not
@@ -75,12 +78,19 @@ def work_folder(job: ModelJob) -> Path:
     return Path(settings.DATA_DIR) / "work" / f"job-{job.pk}"
 
 
+def checkpoints() -> Path:
+    """The one thing that outlives its job: training that can go on (see distillation.kept for its bounds)."""
+    return Path(settings.DATA_DIR) / "work" / "checkpoints"
+
+
 def remove_what_lost_jobs_left() -> None:
-    """Folders of jobs that are not running any more: a killed worker left them."""
+    """Folders of jobs that are not running any more: a killed worker left them. Checkpoints stay, within their bounds."""
     for folder in (Path(settings.DATA_DIR) / "work").glob("job-*"):
         number = folder.name.removeprefix("job-")
         if not ModelJob.objects.filter(pk=number, state=JobState.RUNNING).exists():
             shutil.rmtree(folder, ignore_errors=True)
+    if not ModelJob.objects.filter(state=JobState.RUNNING, host=settings.HOST_NAME).exists():
+        tidy(checkpoints(), now=timezone.now().timestamp())
 
 
 def _end(job: ModelJob, state: JobState, reason: str) -> None:
@@ -165,6 +175,9 @@ class Execution:
             importance=importance,
             calibration=calibration,
             layers=parameters.layers,
+            distillation=parameters.distillation,
+            checkpoints=checkpoints(),
+            job=self.job.pk,
             folder=self.folder,
             measures=parameters.measures,
             archive=archive_path(self.job.source),

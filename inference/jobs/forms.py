@@ -5,6 +5,8 @@ from typing import Any
 from django import forms
 from django.core.validators import MaxValueValidator, MinValueValidator
 
+from inference.distillation import needs
+from inference.distillation.settings import Distillation
 from inference.errors import JobInputError
 from inference.gguf_tools.mixes import FILE_TYPES, NEED_IMPORTANCE
 from inference.jobs import importance
@@ -27,6 +29,12 @@ MAKERS = [
     ("engine", "the engine (its create ... quantize)"),
     ("own", "our own writer (the file has to lie on this machine)"),
     ("llama-quantize", "llama-quantize (has to be on the worker's PATH)"),
+]
+
+ANSWERS = [("teacher", "the teacher's own, greedy"), ("labelled", "those of the labelled prompts")]
+CHOICES = [
+    ("spread", "at even distances"),
+    ("measured", "by measured loss (as pruning does, a file per try)"),
 ]
 
 
@@ -77,6 +85,26 @@ class JobForm(forms.Form):
         initial=1,
         help_text="Empty: as many as keep to the most loss.",
     )
+    steps = forms.IntegerField(
+        label="Steps", required=False, help_text="Of the student, and as many of the control."
+    )
+    temperature = forms.FloatField(
+        label="Temperature",
+        required=False,
+        help_text="Of both distributions: higher shows more of what is unlikely.",
+    )
+    alpha = forms.FloatField(
+        label="Weight of the distributions",
+        required=False,
+        help_text="0.01 to 1; the rest is cross-entropy with the answers.",
+    )
+    batch = forms.IntegerField(label="Prompts a step", required=False)
+    learning_rate = forms.FloatField(
+        label="Learning rate", required=False, help_text="At its highest; models above 100 M want less."
+    )
+    seed = forms.IntegerField(label="Seed", required=False)
+    answers = forms.ChoiceField(label="Answers to learn", choices=ANSWERS, required=False)
+    choice = forms.ChoiceField(label="Layers that stay", choices=CHOICES, required=False)
     n_prompts = forms.IntegerField(label="Prompts compared token by token")
     n_tokens = forms.IntegerField(label="Tokens of each")
     n_scored = forms.IntegerField(label="Labelled prompts answered")
@@ -109,24 +137,42 @@ class JobForm(forms.Form):
         texts = [(name, f"{name} (text)") for name in importance.files(importance.TEXTS)]
         half = ("", "other half of the labelled prompts")
         self.fields["calibration"].choices = [half, *choices()[1:], *texts]  # type: ignore[attr-defined]
-        for name, field in Measures.model_fields.items():
-            low, high = (
-                next(getattr(each, end) for each in field.metadata if hasattr(each, end))
-                for end in ("ge", "le")
-            )
-            number = self.fields[name]
-            number.initial = field.default
-            number.validators += [MinValueValidator(low), MaxValueValidator(high)]
-            number.widget.attrs.update(min=low, max=high)
+        self._take_ranges(Measures)
+        if kind == JobKind.DISTILL:
+            self._take_ranges(Distillation)
+            self.fields["target"].help_text = "Empty: the source's name, distilled-N as tag."
+            self.fields["layers"].label, self.fields["layers"].initial = "Layers of the student", None
+            self.fields["layers"].help_text = "Fewer than the source has."
+            for name in Distillation.model_fields:
+                self.fields[name].required = True
         self.checked: tuple[str, str, JobParameters] | None = None
+
+    def _take_ranges(self, model: type[Measures | Distillation]) -> None:
+        """The form and the command refuse the same."""
+        for name, field in model.model_fields.items():
+            ends = {
+                end: getattr(each, end)
+                for each in field.metadata
+                for end in ("ge", "le")
+                if hasattr(each, end)
+            }
+            number = self.fields[name]
+            if not field.is_required():
+                number.initial = field.default
+            if ends:
+                number.validators += [MinValueValidator(ends["ge"]), MaxValueValidator(ends["le"])]
+                number.widget.attrs.update(min=ends["ge"], max=ends["le"])
 
     @property
     def importance_folder(self) -> str:
         return str(importance.folder())
 
     def problems(self) -> list[str]:
-        """Engines that did not answer."""
-        return [f"{each.name}: {each.problem}" for each in self.engines if each.problem]
+        """Engines that did not answer, and what is not installed."""
+        found = [f"{each.name}: {each.problem}" for each in self.engines if each.problem]
+        if self["kind"].value() == JobKind.DISTILL and (why := needs.missing()):
+            found.append(why)
+        return found
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}
@@ -138,12 +184,15 @@ class JobForm(forms.Form):
             engine_kind=engine_kind,
             level=values["level"] if making else "",
             budget=values["budget"] or "q4_K_M",
-            max_loss=None if values["kind"] == JobKind.MEASURE else values["max_loss"],
+            max_loss=values["max_loss"] if values["kind"] in {JobKind.QUANTIZE, JobKind.PRUNE} else None,
             layers=values["layers"] if values["kind"] == JobKind.PRUNE else None,
             maker=(values["maker"] or "auto") if making else "auto",
             importance=values["importance"] if making else "",
             calibration=values["calibration"] if making else "",
             prompts=values["prompts"],
+            distillation=Distillation(**{name: values[name] for name in Distillation.model_fields})
+            if values["kind"] == JobKind.DISTILL
+            else None,
             measures=Measures(**{name: values[name] for name in Measures.model_fields}),
         )
         try:

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from inference.archives.selectors import find as find_archive
 from inference.archives.selectors import suggested_file
+from inference.distillation import needs
+from inference.distillation.settings import MIN_PROMPTS, Distillation
+from inference.distillation.shape import ARCHITECTURES
 from inference.engines.selectors import EngineAddress, address, addresses
 from inference.errors import JobInputError
 from inference.gguf_tools.mixes import FILE_TYPES, NEED_IMPORTANCE, SOURCES, UNWEIGHED
@@ -45,6 +48,7 @@ class JobParameters(BaseModel):
     importance: str = ""  # matrix: none, COLLECT, or its file
     calibration: str = ""  # what is read for it: a prompt set or a text; empty: the half of `prompts` that is not measured with
     layers: int | None = None  # that are dropped; None: as many as keep to max_loss
+    distillation: Distillation | None = None
     measures: Measures = Measures()
 
 
@@ -111,6 +115,13 @@ def check(kind: str, source: str, target: str, parameters: JobParameters) -> tup
         _check_pruning(source, parameters)
         suffix = "pruned" if parameters.layers is None else f"pruned-{parameters.layers}"
         return source, _free("target", target or suggested_target(source, suffix), known)
+    if kind == "distill":
+        wanted = parameters.distillation
+        if wanted is None:
+            raise JobInputError("layers", "Say how many layers the student has.")
+        target = _free("target", target or suggested_target(source, f"distilled-{wanted.layers}"), known)
+        _check_distillation(source, wanted, parameters)
+        return source, target
     _check_level(parameters)
     _check_importance(parameters)
     precision = known[source].quantization
@@ -139,15 +150,36 @@ def _check_pruning(source: str, parameters: JobParameters) -> None:
         return
     if parameters.layers < 1:
         raise JobInputError("layers", "At least one layer has to go.")
-    total = _n_layers(source, parameters)
-    if total is not None and parameters.layers >= total:
+    total = _told(source, parameters, "block_count")
+    if isinstance(total, int) and parameters.layers >= total:
         raise JobInputError(
             "layers", f"{source} has {total} layers, so that at most {total - 1} can be dropped."
         )
 
 
-def _n_layers(source: str, parameters: JobParameters) -> int | None:
-    """As the engine tells it; None where it does not."""
+def _check_distillation(source: str, wanted: Distillation, parameters: JobParameters) -> None:
+    """What is not installed comes last: it can't be put right on the page."""
+    if (n := len(find_prompts(parameters.prompts).labelled)) < MIN_PROMPTS:
+        raise JobInputError(
+            "prompts", f"Distilling needs {MIN_PROMPTS} labelled prompts or more; there are {n}."
+        )
+    architecture = _told(source, parameters, "architecture", of="general")
+    if architecture is not None and architecture not in ARCHITECTURES:
+        raise JobInputError(
+            "source",
+            f"The architecture of {source} is {architecture}; only {', '.join(ARCHITECTURES)} is known.",
+        )
+    total = _told(source, parameters, "block_count")
+    if isinstance(total, int) and wanted.layers >= total:
+        raise JobInputError(
+            "layers", f"{source} has {total} layers, so that a student has {total - 1} at most."
+        )
+    if why := needs.missing():
+        raise JobInputError("pytorch", why)
+
+
+def _told(source: str, parameters: JobParameters, key: str, of: str = "") -> object:
+    """A key of the model's file as the engine tells it, `of` its architecture unless said; None where it does not."""
     client = EngineClient(engine(parameters.engine_kind).url, num_ctx=256, answer_within_s=ASK_WITHIN_S)
     try:
         info = client.show(source).get("model_info") or {}
@@ -155,8 +187,7 @@ def _n_layers(source: str, parameters: JobParameters) -> int | None:
         raise JobInputError("source", str(error)) from error
     finally:
         client.close()
-    found = info.get(f"{info.get('general.architecture')}.block_count")
-    return found if isinstance(found, int) else None
+    return info.get(f"{of or info.get('general.architecture')}.{key}")
 
 
 def _check_loss(parameters: JobParameters) -> None:

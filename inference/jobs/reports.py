@@ -6,6 +6,7 @@ from typing import Any
 from inference.archives.selectors import as_json as archive_as_json
 from inference.errors import JobInputError
 from inference.jobs import importance
+from inference.jobs.distilling import distillation_of
 from inference.jobs.importance import COLLECT
 from inference.jobs.parameters import JobParameters, engines
 from inference.jobs.pruning import as_lines, pruning_of
@@ -58,6 +59,10 @@ def rows(variant: Variant) -> list[Row]:
         before, n = pruning["n_layers"], len(pruning["dropped"])
         tip = "Layers of the file; which went and why stands below."
         found.append(Row("Layers", f"{before:,}", f"{before - n:,}", f"{-n:,}", tip))
+    if distillation := variant.measure("distillation"):
+        before, after = distillation["n_layers"], len(distillation["kept"])
+        tip = "Layers of the file; which stayed, and how it was trained, stands below."
+        found.append(Row("Layers", f"{before:,}", f"{after:,}", f"{after - before:,}", tip))
     found += _speeds(variant)
     memory = (
         variant.measure("speed", "variant", "size_bytes"),
@@ -200,6 +205,11 @@ def asked(job: ModelJob) -> list[tuple[str, str]]:
         n, limit = parameters.layers, parameters.max_loss
         found.append(("Layers to drop", "as many as the loss allows" if n is None else f"{n:,}"))
         found.append(("Most loss", "no limit" if limit is None else f"KL of {limit:g} nats per token"))
+    if parameters.distillation is not None:
+        found += [
+            (str(field.description).capitalize(), str(getattr(parameters.distillation, name)))
+            for name, field in type(parameters.distillation).model_fields.items()
+        ]
     if parameters.level == DYNAMIC:
         loss = parameters.max_loss
         found.append(("Budget", parameters.budget if loss is None else f"KL of {loss:g} nats per token"))
@@ -277,4 +287,6 @@ def job_as_text(job: ModelJob) -> str:
         lines += [f"  {label:<18} {value}" for label, value in importance.as_facts(variant)]
         if (record := pruning_of(variant)) is not None:
             lines += as_lines(record)
+        if (distilled := distillation_of(variant)) is not None:
+            lines += distilled.as_lines
     return "\n".join(lines)

@@ -1,8 +1,11 @@
 """Questions about jobs and variants."""
 
+from collections.abc import Sequence
+
 from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import QuerySet
 
+from inference.distillation.kept import About
 from inference.heavy import Elsewhere, other_work
 from inference.models import JobState, ModelJob, Variant
 
@@ -50,3 +53,9 @@ def may_change(user: User | AnonymousUser, job: ModelJob) -> bool:
 
 def variants() -> QuerySet[Variant]:
     return Variant.objects.select_related("job")
+
+
+def resting(checkpoints: Sequence[About]) -> list[About]:
+    """Those that no running job is using: its own, or one that asks for the same and has not written yet."""
+    running = set(ModelJob.objects.filter(state=JobState.RUNNING).values_list("source", "target"))
+    return [each for each in checkpoints if (each.source, each.target) not in running]

@@ -17,8 +17,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from inference import tasks
 from inference.aliases import selectors as aliases
 from inference.aliases import services as alias_services
+from inference.distillation import kept
 from inference.errors import InferenceError, NotAllowedError
 from inference.jobs import charts, importance, reports, selectors, services
+from inference.jobs.distilling import distillation_of
+from inference.jobs.execution import checkpoints
 from inference.jobs.forms import KINDS, JobForm
 from inference.jobs.heat_map import heat_map
 from inference.jobs.parameters import JobParameters, check
@@ -40,6 +43,9 @@ def job_list(request: HttpRequest) -> HttpResponse:
         "is_filtered": any(asked.values()),
         "states": JobState.choices,
         "kinds": JobKind.choices,
+        "checkpoints": selectors.resting(kept.kept(checkpoints())),
+        "max_kept": kept.MAX_KEPT,
+        "keep_days": kept.KEEP_DAYS,
     }
     return _page(request, "jobs", context)
 
@@ -89,6 +95,8 @@ def job_page(request: HttpRequest, job_id: int) -> HttpResponse:
         "archive_facts": reports.archive_facts(archive) if archive else [],
         "rows": reports.rows(variant) if variant else [],
         "pruning": pruning_of(variant) if variant else None,
+        "distillation": distillation_of(variant) if variant else None,
+        "checkpoint": next((each for each in kept.kept(checkpoints()) if each.job == job.pk), None),
         "asked": reports.asked(job),
     }
     return _page(request, "job", context)
@@ -130,6 +138,19 @@ def retry(request: HttpRequest, job_id: int) -> HttpResponse:
     return redirect("job", _create(request, kind, source, target, parameters, retry_of=job).pk)
 
 
+@require_POST
+def throw_away_checkpoint(request: HttpRequest, key: str) -> HttpResponse:
+    """What a distillation that is over kept to go on."""
+    found = next((each for each in selectors.resting(kept.kept(checkpoints())) if each.key == key), None)
+    if found is None:
+        messages.error(request, "It is gone already, or a job is using it.")
+        return redirect("jobs")
+    _changeable(request, found.job)
+    kept.throw_away(checkpoints(), key)
+    messages.success(request, f"The training of {found.target} was thrown away: it begins anew.")
+    return redirect("job", found.job)
+
+
 @require_safe
 @never_cache
 def variants(request: HttpRequest) -> HttpResponse:
@@ -158,6 +179,7 @@ def variant_page(request: HttpRequest, variant_id: int) -> HttpResponse:
         "rows": reports.rows(variant),
         "heat_map": heat_map(variant),
         "pruning": pruning_of(variant),
+        "distillation": distillation_of(variant),
         "importance": importance.as_facts(variant),
         "is_used": aliases.target_of(variant.source) == variant.name,
     }

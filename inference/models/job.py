@@ -26,6 +26,7 @@ ENDED = (JobState.DONE, JobState.CANCELLED, JobState.FAILED, JobState.INTERRUPTE
 class JobKind(models.TextChoices):
     QUANTIZE = "quantize"
     PRUNE = "prune"
+    DISTILL = "distill", "Distil"
     MEASURE = "measure"
     ARCHIVE = "archive"
     RESTORE = "restore"

@@ -48,6 +48,8 @@ class Variant(models.Model):
         kind, pruning = self.quantization or "type unknown", self.measure("pruning")
         if self.measure("importance"):
             kind += ", imatrix"
+        if distillation := self.measure("distillation"):
+            return f"{kind}, {len(distillation['kept'])} layers, distilled"
         return f"{kind}, {pruning['n_layers'] - len(pruning['dropped'])} layers" if pruning else kind
 
     @property

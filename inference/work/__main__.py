@@ -8,6 +8,7 @@ from inference.names import full_name
 from inference.work.archive import archive_model, restore_model
 from inference.work.engine import EngineClient
 from inference.work.make import make_variant
+from inference.work.make_distilled import make_distilled
 from inference.work.make_pruned import make_pruned
 from inference.work.messages import WorkError, say
 from inference.work.plan import JobPlan
@@ -33,6 +34,8 @@ def main() -> int:
             else:
                 if plan.kind == "prune":
                     make_pruned(engine, plan)
+                elif plan.kind == "distill":
+                    make_distilled(engine, plan)
                 read = read_for_importance(engine.file_of(plan.target))
             compare(engine, plan, read)
     except WorkError as error:

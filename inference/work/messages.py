@@ -18,10 +18,11 @@ def say(kind: str, **data: Any) -> None:
     sys.stdout.flush()
 
 
-def step(name: str, done: int, total: int, unit: str) -> None:
-    """Progress within step `name`; not more often than people can see, but always the end."""
+def step(name: str, done: int, total: int, unit: str, **more: float) -> None:
+    """Progress within step `name`; not more often than people can see, but always the end. `more`: of training, its `loss`,
+    `tokens_per_s` and `eta_s`."""
     global _said
     now = time.monotonic()
     if done >= total or now - _said >= STEP_EVERY_S:
         _said = now
-        say("step", step=name, done=done, total=total, unit=unit)
+        say("step", step=name, done=done, total=total, unit=unit, **more)

@@ -5,10 +5,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from inference.distillation.settings import Distillation
 from inference.quality.labelled import Labelled
 
 DYNAMIC = "dynamic"  # the level that chooses a type for each tensor
-Kind = Literal["quantize", "prune", "measure", "archive", "restore"]
+Kind = Literal["quantize", "prune", "distill", "measure", "archive", "restore"]
 Packing = Literal["gzip", "zstd"]
 Maker = Literal["auto", "engine", "own", "llama-quantize"]
 
@@ -43,7 +44,7 @@ class Calibration(BaseModel):
 
 
 class JobPlan(BaseModel):
-    """`quantize` and `prune` make `target` from `source` and measure both; `measure` compares two models that exist.
+    """`quantize`, `prune` and `distill` make `target` from `source` and measure both; `measure` compares two models that exist.
     `archive` packs `source` in `folder`, `restore` makes `target` from the file `archive`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +61,9 @@ class JobPlan(BaseModel):
     importance: Path | None = None  # a matrix that is used, or where it is kept once it is collected from:
     calibration: Calibration | None = None
     layers: int | None = None  # that `prune` drops; None: as many as keep to max_loss
+    distillation: Distillation | None = None
+    checkpoints: Path = Path("/nonexistent")  # where training that is not over is kept (distillation.kept)
+    job: int = 0
     folder: Path = Path("/nonexistent")  # empty, for what is being written; not needed to measure
     archive: Path = Path("/nonexistent")
     packing: Packing = "gzip"  # of the archive that is made
@@ -69,4 +73,4 @@ class JobPlan(BaseModel):
     @property
     def is_searched(self) -> bool:
         """Whether the second half of the prompts decides what is made, so that only the first may judge it."""
-        return self.level == DYNAMIC or self.kind == "prune"
+        return self.level == DYNAMIC or self.kind in {"prune", "distill"}

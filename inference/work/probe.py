@@ -38,6 +38,11 @@ class Probe:
         body = {"prompt": tokens, "n_predict": n, "temperature": 0, "return_tokens": True}
         return [int(each) for each in self._post("/completion", body).get("tokens") or ()]
 
+    def answer(self, prompt: str, n: int) -> str:
+        """The greedy answer to a rendered prompt, as text without special tokens."""
+        body = {"prompt": self.tokens(prompt), "n_predict": n, "temperature": 0}
+        return str(self._post("/completion", body)["content"])
+
     def distributions(self, tokens: list[int], start: int) -> list[Top | None]:
         """After each prefix that ends at `start` or later: the most likely next tokens by their number. None where the most
         likely token is half a character, of which llama.cpp tells nothing."""

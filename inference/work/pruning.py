@@ -156,8 +156,7 @@ class Pruning:
             controls.append(Control(name, layers, _mean(losses), against))
             if name == RANDOM:
                 at_random.append(losses)
-        by_chance = [np.mean(each, axis=0) for each in zip(*at_random, strict=True)]
-        chance = _compared(by_chance, chosen) if at_random else None
+        chance = _compared(by_chance(at_random), chosen) if at_random else None
         step("try layers", self.n_expected, self.n_expected, "files")
         return Pruned(
             self.n_layers,
@@ -191,6 +190,14 @@ def controls_for(dropped: Collection[int], total: int) -> list[tuple[str, tuple[
             seen.add(frozenset(layers))
             found.append((RANDOM, layers))
     return found
+
+
+def by_chance(at_random: Sequence[Losses]) -> Losses:
+    """Of each prompt the mean loss of each random control. Not position by position: where one of them most likely says half
+    a character, nothing is told of it alone."""
+    return [
+        np.array([each.mean() for each in prompt if len(each)]) for prompt in zip(*at_random, strict=True)
+    ]
 
 
 def _compared(a: Losses, b: Losses) -> Difference | None:

@@ -1,5 +1,5 @@
 // Progress of benchmark runs and model jobs, as the news tell it: bars and figures move at once; a change of state fetches the
-// HTML anew. Elements: [data-progress=KIND-ID] with a <progress> and [data-show-as=count|rate|errors|eta|now|step].
+// HTML anew. Elements: [data-progress=KIND-ID] with a <progress> and [data-show-as=count|rate|errors|eta|loss|now|step].
 const number = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
 
 function left(seconds) {
@@ -15,9 +15,10 @@ function count({ done, total, unit }) {
 
 const SHOWN = {
   count,
-  rate: (data) => `${number.format(data.tokens_per_s)} tok/s`,
+  rate: (data) => (data.tokens_per_s == null ? "–" : `${number.format(data.tokens_per_s)} tok/s`),
   errors: (data) => String(data.errors),
   eta: (data) => left(data.eta_s),
+  loss: (data) => (data.loss == null ? "–" : data.loss.toPrecision(3)),
   now: (data) => `${data.model}, round ${data.round} of ${data.n_rounds}`,
   step: (data) => data.step,
 };

@@ -1,7 +1,8 @@
-"""What each type costs: the sample model in every type, Dynamic at three budgets, and a file of 2 GB quantized.
+"""What each type costs: the sample model in every type, Dynamic at three budgets, fewer layers pruned and distilled, and a file
+of 2 GB quantized.
 
 `python -m tests.bench.variants` writes the tables into docs/variants.md, with `importance` that of types with and without an
-importance matrix; as a part of `make bench` only the figures are shown."""
+importance matrix, with `distilled` that of fewer layers (needs PyTorch); as a part of `make bench` only the figures are shown."""
 
 import json
 import os
@@ -37,12 +38,19 @@ BUDGETS = ("q3_K_M", "q4_K_M", "q5_K_M")
 BIG_LAYERS, BIG_DIM, BIG_FFN, BIG_VOCAB = 22, 2048, 8192, 32_000
 DOCS = BASE_DIR / "docs" / "variants.md"
 MARK = "<!-- made by python -m tests.bench.variants -->"
-WEIGHED_MARK, WEIGHED_END = "<!-- made by python -m tests.bench.variants importance -->", "<!-- end -->"
+WEIGHED_MARK, END = "<!-- made by python -m tests.bench.variants importance -->", "<!-- end -->"
+DISTILLED_MARK = "<!-- made by python -m tests.bench.variants distilled -->"
+STUDENTS = (4, 2)  # layers, of 6
+STEPS = 100
 
 
 def quantize(product: Product, level: str, *more: str) -> dict[str, Any]:
-    """The job as `manage.py quantize --json` prints it."""
-    command = [sys.executable, "manage.py", "quantize", MODEL, level, "--json", "--n-scored", "150", *more]
+    return make(product, "quantize", MODEL, level, *more)
+
+
+def make(product: Product, *arguments: str) -> dict[str, Any]:
+    """The job as `manage.py ... --json` prints it."""
+    command = [sys.executable, "manage.py", *arguments, "--json", "--n-scored", "150"]
     done = subprocess.run(
         command, cwd=BASE_DIR, env=product.environment, capture_output=True, text=True, check=True
     )
@@ -142,6 +150,26 @@ def tables() -> Iterator[str]:
             )
 
 
+def distilled() -> Iterator[str]:
+    """Fewer layers three ways: dropped by measured loss, trained by the answers alone, trained on the distributions."""
+    yield "| layers | pruned: KL, right | control | distilled: KL, right | its KL less the control's [95 %] | verdict |"
+    yield "|---|---|---|---|---|---|"
+    with Product() as product:
+        product.wait_until_healthy()
+        for n in STUDENTS:
+            few = ("--n-pairs", "0", "--n-prompts", "12")  # the search makes and asks many files
+            pruned = make(product, "prune", MODEL, "--layers", str(6 - n), *few)["variant"]["measures"]
+            command = ("distill", MODEL, "--layers", str(n), "--steps", str(STEPS), "--n-pairs", "0")
+            found = make(product, *command)["variant"]["measures"]["distillation"]["against"]
+            kl, score = found["kl"], found["score"]
+            low, high = kl["interval"]
+            yield (
+                f"| {n} of 6 | {pruned['quality']['kl']['value']:.3f}, {pruned['score']['n_right_candidate']} of "
+                f"{pruned['score']['n']} | {kl['a']:.4f}, {score['n_right_reference']} of {score['n']} | {kl['b']:.4f}, "
+                f"{score['n_right_candidate']} of {score['n']} | {kl['value']:+.4f} [{low:+.4f}, {high:+.4f}] | {found['why']} |"
+            )
+
+
 def importance_table() -> Iterator[str]:
     """Asked directly: the same positions of the same prompts, none of which the matrix was collected from."""
     labelled = tuple(parse(HOUSEHOLD.read_text()))
@@ -211,16 +239,20 @@ def _times(ratio: dict[str, Any] | None) -> str:
 
 
 def main() -> None:
-    weighed = sys.argv[1:] == ["importance"]
-    mark, table = (WEIGHED_MARK, importance_table()) if weighed else (MARK, tables())
+    parts = {
+        "": (MARK, tables),
+        "importance": (WEIGHED_MARK, importance_table),
+        "distilled": (DISTILLED_MARK, distilled),
+    }
+    mark, table = parts["".join(sys.argv[1:])]
     before, _, after = DOCS.read_text().partition(mark)
     lines, out = [], sys.stdout
     with redirect_stdout(sys.stderr):  # the steps of the work
-        for line in table:
+        for line in table():
             lines.append(line)
             out.write(line + "\n")
             out.flush()
-    rest = WEIGHED_END + after.partition(WEIGHED_END)[2] if weighed else ""
+    rest = END + after.partition(END)[2] if mark != MARK else ""
     DOCS.write_text(before + mark + "\n" + "\n".join(lines) + "\n" + rest)
 
 

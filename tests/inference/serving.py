@@ -25,7 +25,11 @@ class Server:
         self.process = subprocess.Popen(
             self.command, cwd=BASE_DIR, stdout=self.log, stderr=subprocess.STDOUT, env=dict(os.environ)
         )
-        wait_for(self._answers, f"{self.command[2]} answers", 30)
+        try:
+            wait_for(self._answers, f"{self.command[2]} answers", 30)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

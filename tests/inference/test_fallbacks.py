@@ -352,6 +352,24 @@ def test_a_cloud_that_fails_amid_pressure_leaves_the_request_to_the_local_engine
     assert "x-aicleaner-model" not in second.result().headers
 
 
+def test_where_both_fail_the_cloud_s_status_is_told_whoever_was_asked_first(
+    gateway: Server, store: redis.Redis, cloud: CloudServer, shed: OldOllama
+) -> None:
+    add(store, shed, cloud, when={"on_queue": 0})
+    cloud.refusal = 429, {"error": {"message": "slow down"}}
+    shed.silent, shed.status = True, 500
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(chat, gateway)
+        assert shed.asked.wait(30)
+        second = pool.submit(chat, gateway)
+        wait_for(lambda: cloud.requests, "the cloud was asked")
+        shed.go_on.set()
+        for answer in (first.result(), second.result()):
+            assert answer.status == 429
+            assert "answered HTTP 500" in json.loads(answer.body)["error"]
+            assert "slow down" in json.loads(answer.body)["error"]
+
+
 def test_another_engine_that_lacks_the_model_is_not_asked_before_the_cloud(
     gateway: Server, store: redis.Redis, cloud: CloudServer, shed: OldOllama
 ) -> None:

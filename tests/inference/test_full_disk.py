@@ -37,6 +37,9 @@ def no_file_over(n_bytes: int) -> Iterator[None]:
     [
         ("quantize", {"level": "q8_0", "maker": "own"}),
         ("prune", {"layers": 1}),
+        pytest.param(
+            "distill", {"distillation": {"layers": 2, "steps": 2, "batch": 2}}, marks=pytest.mark.pytorch
+        ),
         ("archive", {}),
     ],
 )

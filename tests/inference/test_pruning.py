@@ -133,6 +133,12 @@ def test_controls_are_as_many_layers_of_the_model_and_never_the_choice_by_chance
     assert frozenset(dropped) not in sets[1:]
 
 
+def test_random_controls_that_tell_of_different_positions_have_a_mean() -> None:
+    first = [np.array([1.0, 3.0]), np.array([]), np.array([5.0])]
+    second = [np.array([4.0]), np.array([]), np.array([])]
+    assert [each.tolist() for each in pruning.by_chance([first, second])] == [[2.0, 4.0], [], [5.0]]
+
+
 def test_what_the_controls_say_is_a_sentence() -> None:
     def control(low: float, high: float) -> pruning.Control:
         return pruning.Control("random", (1,), 1.0, Difference(1, 1, (low + high) / 2, (low, high), 3))

@@ -50,6 +50,7 @@ def test_the_best_of_a_level_is_ollama_s_type_then_the_least_loss() -> None:
         Form("d", "IQ4_NL", 0.1),
         Form("e", "Q4_K_M", 0.0001, pruned=True),
         Form("f", "Q4_K_M", 0.0001, searched=True),
+        Form("i", "Q4_K_M", 0.0001, distilled=True),
         Form("g", "Q8_0", 0.0001),
         Form("h", "F16", 0.0),
     ]
