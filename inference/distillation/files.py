@@ -1,7 +1,6 @@
 """Weights out of a GGUF file of any type, and a student's into one of F16."""
 
 import mmap
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy.typing as npt
 from gguf import GGMLQuantizationType as Type
 
 from inference.distillation.shape import ShapeError, renumbered
-from inference.gguf_tools.container import Header, Tensor, encoded, pad, read_header, write_header
+from inference.gguf_tools.container import Header, Tensor, encoded, pad, read_header, whole_file, write_header
 from inference.gguf_tools.prune import keys_without, n_layers
 
 FILE_TYPE = "general.file_type"
@@ -55,25 +54,16 @@ def write_student(
     header = read_header(teacher)
     dropped = [layer for layer in range(n_layers(header)) if layer not in kept]
     named = [(new, each) for each in header.tensors if (new := renumbered(each.name, kept)) is not None]
-    partial = destination.with_name(f"{destination.name}.{os.getpid()}.part")
-    try:
-        with (
-            teacher.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-            partial.open("wb") as out,
-        ):
-            keys = [raw for name, raw in keys_without(data, header, dropped) if name != FILE_TYPE]
-            keys.append(encoded(FILE_TYPE, int(gguf.LlamaFileType.MOSTLY_F16)))
-            tensors = ((name, student_type(each), each.shape) for name, each in named)
-            write_header(out, keys, tensors, header.alignment)
-            for name, each in named:
-                values = weights[name]
-                out.write(
-                    values.astype(np.float16 if student_type(each) == Type.F16 else np.float32).tobytes()
-                )
-                pad(out, header.alignment)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(destination)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        teacher.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        whole_file(destination) as out,
+    ):
+        keys = [raw for name, raw in keys_without(data, header, dropped) if name != FILE_TYPE]
+        keys.append(encoded(FILE_TYPE, int(gguf.LlamaFileType.MOSTLY_F16)))
+        tensors = ((name, student_type(each), each.shape) for name, each in named)
+        write_header(out, keys, tensors, header.alignment)
+        for name, each in named:
+            values = weights[name]
+            out.write(values.astype(np.float16 if student_type(each) == Type.F16 else np.float32).tobytes())
+            pad(out, header.alignment)
