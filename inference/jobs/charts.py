@@ -1,14 +1,65 @@
-"""The picture of all variants of a model: size against quality, with the ones that nothing beats."""
+"""The pictures of all variants of a model: size and speed against quality, each with the ones that nothing beats."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from inference.jobs import reports
 from inference.jobs.pictures import Picture
 from inference.models import Variant
 from inference.prompt_sets.selectors import shipped
+from inference.sizes import size
 
-COLOURS = {"front": "--s1", "beaten": "--muted", "source": "--s3"}
+COLOURS = {"front": "--s1", "beaten": "--muted"}
+LEAST_KL = 1e-7  # what the axis of logarithms shows of a loss of nothing
+Reach = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What stands against the loss. `of`: None where it was not measured; `reach`: its interval, where it has one; `better`:
+    in a word, `sign` -1 where more of it is."""
+
+    name: str
+    title: str
+    better: str
+    sign: int
+    of: Callable[[Variant], float | None]
+    reach: Callable[[Variant], Reach | None]
+    layout: dict[str, Any]
+
+
+SIZE = Axis(
+    "size",
+    "size (MiB)",
+    "smaller",
+    1,
+    lambda variant: variant.size_bytes / 2**20,
+    lambda variant: None,
+    {"xaxis": {"rangemode": "tozero"}},
+)
+SPEED = Axis(
+    "speed",
+    "writing speed (times the source's)",
+    "faster",
+    -1,
+    lambda variant: variant.measure("speed", "decode_tokens_per_s", "ratio"),
+    lambda variant: variant.measure("speed", "decode_tokens_per_s", "interval"),
+    {
+        # as fast as the source
+        "shapes": [
+            {
+                "type": "line",
+                "x0": 1,
+                "x1": 1,
+                "yref": "paper",
+                "y0": 0,
+                "y1": 1,
+                "line": {"color": "--muted", "width": 1, "dash": "dot"},
+            }
+        ]
+    },
+)
 
 
 def pareto(points: Sequence[tuple[float, ...]]) -> list[bool]:
@@ -19,14 +70,19 @@ def pareto(points: Sequence[tuple[float, ...]]) -> list[bool]:
     ]
 
 
-def size_against_loss(variants: Sequence[Variant]) -> list[Picture]:
-    """Of one source, those whose loss was measured; the bubble's text has the speed. One picture for each prompt set: losses
-    on different prompts don't compare."""
+def pictures_of(variants: Sequence[Variant]) -> list[Picture]:
+    """Of one source, those whose loss was measured: size against it and, of those that were timed, speed against it. For each
+    prompt set by itself: losses on different prompts don't compare."""
     sets: dict[str, list[Variant]] = {}
     for each in variants:
         if each.measure("quality", "kl", "value") is not None:
             sets.setdefault(_set_of(each), []).append(each)
-    return [_picture(measured) for _, measured in sorted(sets.items())]
+    return [
+        _picture(axis, known)
+        for _, measured in sorted(sets.items())
+        for axis in (SIZE, SPEED)
+        if (known := [each for each in measured if axis.of(each) is not None])
+    ]
 
 
 def _set_of(variant: Variant) -> str:
@@ -34,18 +90,22 @@ def _set_of(variant: Variant) -> str:
     return str(variant.measure("quality", "prompts", "sha256") or shipped().sha256)
 
 
-def _picture(measured: list[Variant]) -> Picture:
-    points = [(float(each.size_bytes), float(each.measure("quality", "kl", "value"))) for each in measured]
-    front = pareto(points)
+def _loss(variant: Variant) -> float:
+    return float(variant.measure("quality", "kl", "value"))
+
+
+def _picture(axis: Axis, measured: list[Variant]) -> Picture:
+    front = pareto([(axis.sign * float(axis.of(each) or 0), _loss(each)) for each in measured])
     traces = []
-    for name, wanted in (("nothing is smaller and closer", True), ("beaten by another", False)):
-        chosen = [(each, at) for each, at, on in zip(measured, points, front, strict=True) if on == wanted]
-        if chosen:
-            traces.append(_trace(name, sorted(chosen, key=lambda pair: pair[1]), on_front=wanted))
+    for on_front, name in ((True, f"nothing is {axis.better} and closer"), (False, "beaten by another")):
+        if chosen := [each for each, on in zip(measured, front, strict=True) if on == on_front]:
+            chosen.sort(key=lambda each: (axis.of(each) or 0, _loss(each)))
+            traces.append(_trace(axis, name, chosen, on_front=on_front))
     layout = {
         "height": 380,
         "hovermode": "closest",
-        "xaxis": {"title": {"text": "size (MiB)"}, "rangemode": "tozero"},
+        **axis.layout,
+        "xaxis": {"title": {"text": axis.title}, **axis.layout.get("xaxis", {})},
         "yaxis": {
             "title": {"text": "KL from the source (nats per token)"},
             "type": "log",
@@ -56,30 +116,24 @@ def _picture(measured: list[Variant]) -> Picture:
     names = ", ".join(each.name for each, on in zip(measured, front, strict=True) if on)
     source, prompts = measured[0].source, reports.prompts_of(measured[0].measure("quality"))
     return Picture(
-        {"data": traces, "layout": layout, "name": f"variants-{source}-{prompts}"},
-        f"Of {len(measured)} variants of {source} measured on the prompts {prompts}, nothing is both smaller and closer to the "
-        f"source than {names}.",
+        {"data": traces, "layout": layout, "name": f"variants-{axis.name}-{source}-{prompts}"},
+        f"Of {len(measured)} variants of {source} measured on the prompts {prompts}, nothing is both {axis.better} and closer "
+        f"to the source than {names}.",
     )
 
 
-def _trace(name: str, chosen: list[tuple[Variant, tuple[float, float]]], *, on_front: bool) -> dict[str, Any]:
+def _trace(axis: Axis, name: str, chosen: list[Variant], *, on_front: bool) -> dict[str, Any]:
     colour = COLOURS["front" if on_front else "beaten"]
-    intervals = [each.measure("quality", "kl", "interval") or [at[1], at[1]] for each, at in chosen]
+    x, losses = [float(axis.of(each) or 0) for each in chosen], list(map(_loss, chosen))
     return {
-        "x": [at[0] / 2**20 for _, at in chosen],
-        "y": [max(at[1], 1e-7) for _, at in chosen],
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "array": [high - at[1] for (_, at), (_, high) in zip(chosen, intervals, strict=True)],
-            "arrayminus": [at[1] - low for (_, at), (low, _) in zip(chosen, intervals, strict=True)],
-            "color": colour,
-            "thickness": 1,
-        },
-        "text": [each.form if each.quantization else each.name for each, _ in chosen],
-        "customdata": [[each.name, _speed(each), _right(each)] for each, _ in chosen],
-        "hovertemplate": "<b>%{customdata[0]}</b><br>%{x:.2f} MiB, KL %{y:.2g}<br>writing %{customdata[1]}<br>"
-        "right answers %{customdata[2]}<extra></extra>",
+        "x": x,
+        "y": [max(each, LEAST_KL) for each in losses],
+        "error_x": _reach(x, [axis.reach(each) for each in chosen], colour),
+        "error_y": _reach(losses, [each.measure("quality", "kl", "interval") for each in chosen], colour),
+        "text": [each.form if each.quantization else each.name for each in chosen],
+        "customdata": [[each.name, size(each.size_bytes), _speed(each), _right(each)] for each in chosen],
+        "hovertemplate": "<b>%{customdata[0]}</b><br>%{customdata[1]}, KL %{y:.2g}<br>writing %{customdata[2]}<br>"
+        "right answers %{customdata[3]}<extra></extra>",
         "textposition": [("top center", "bottom center")[number % 2] for number in range(len(chosen))],
         "cliponaxis": False,  # the names of the largest and the smallest
         "mode": "markers+text+lines" if on_front else "markers+text",
@@ -89,8 +143,21 @@ def _trace(name: str, chosen: list[tuple[Variant, tuple[float, float]]], *, on_f
     }
 
 
+def _reach(values: list[float], intervals: Sequence[Reach | None], colour: str) -> dict[str, Any]:
+    """Error bars; none where there is no interval."""
+    known = [each or (value, value) for value, each in zip(values, intervals, strict=True)]
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [high - value for value, (_, high) in zip(values, known, strict=True)],
+        "arrayminus": [value - low for value, (low, _) in zip(values, known, strict=True)],
+        "color": colour,
+        "thickness": 1,
+    }
+
+
 def _speed(variant: Variant) -> str:
-    ratio = variant.measure("speed", "decode_tokens_per_s", "ratio")
+    ratio = SPEED.of(variant)
     return reports.UNKNOWN if ratio is None else f"{ratio:.2f} x the source"
 
 

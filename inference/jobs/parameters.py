@@ -17,7 +17,7 @@ from inference.engines.selectors import EngineAddress, address, addresses
 from inference.errors import JobInputError
 from inference.gguf_tools.mixes import FILE_TYPES, NEED_IMPORTANCE, SOURCES, UNWEIGHED
 from inference.jobs.importance import check_importance
-from inference.models import JobKind
+from inference.models import JobKind, Variant
 from inference.names import full_name
 from inference.prompt_sets.selectors import find_prompts
 from inference.work.archive import only_file
@@ -88,6 +88,20 @@ def _asked(engine: EngineAddress) -> EngineModels:
         return EngineModels(engine.name, engine.url, engine.kind, {}, str(error))
     finally:
         client.close()
+
+
+def why_gone(variant: Variant) -> str:
+    """Why it can't answer, by the word of its engine; "" where it can, or the engine does not answer."""
+    found = address(variant.engine_kind)
+    if found is None:
+        return f"There is no engine {variant.engine_kind} any more."
+    asked = _asked(found)
+    tag = asked.tags.get(variant.name)
+    if asked.problem or (tag is not None and tag.digest in {"", variant.digest}):
+        return ""
+    if tag is None:
+        return f"{found.label} has no model {variant.name} any more."
+    return f"{variant.name} is another file now than the one that was measured."
 
 
 def check(kind: str, source: str, target: str, parameters: JobParameters) -> tuple[str, str]:

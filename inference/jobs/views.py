@@ -24,7 +24,7 @@ from inference.jobs.distilling import distillation_of
 from inference.jobs.execution import checkpoints
 from inference.jobs.forms import KINDS, JobForm
 from inference.jobs.heat_map import heat_map
-from inference.jobs.parameters import JobParameters, check
+from inference.jobs.parameters import JobParameters, check, why_gone
 from inference.jobs.pruning import pruning_of
 from inference.models import AliasChange, JobKind, JobState, ModelJob, Variant
 from inference.pushing import Delivery, Told
@@ -162,7 +162,7 @@ def variants(request: HttpRequest) -> HttpResponse:
     groups = []
     for source, rows in groupby(found, lambda each: each.source):
         members = list(rows)
-        groups.append({"source": source, "variants": members, "pictures": charts.size_against_loss(members)})
+        groups.append({"source": source, "variants": members, "pictures": charts.pictures_of(members)})
     return _page(
         request,
         "variants",
@@ -192,6 +192,8 @@ def use_variant(request: HttpRequest, variant_id: int) -> HttpResponse:
     _staff_only(request)
     variant = get_object_or_404(Variant, pk=variant_id)
     try:
+        if gone := why_gone(variant):
+            raise NotAllowedError(gone)
         alias_services.set_alias(variant.source, variant.name, **_person(request), told=_say_to(request))
     except NotAllowedError as error:
         messages.error(request, str(error))

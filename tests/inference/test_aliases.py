@@ -15,6 +15,7 @@ from inference.errors import NotAllowedError
 from inference.gateway.pushed import ALIASES
 from inference.models import AliasChange, Variant
 from inference.pushing import push_if_stale
+from inference.work.engine import EngineClient
 from tests.inference import gateways
 from tests.inference.serving import Server
 from tests.inference.test_transcripts import call
@@ -128,3 +129,21 @@ def test_the_page_switches_and_undoes_and_says_whether_the_gateway_heard(
     change = AliasChange.objects.get()
     after = client.post(f"/models/aliases/{change.pk}/undo/", follow=True).content.decode()
     assert "answers for <b>" not in after
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("engines", "valkey_url")
+def test_a_variant_that_is_gone_or_another_file_is_not_used(staff: Client, client_of: EngineClient) -> None:
+    def use(engine: str, name: str, digest: str) -> str:
+        variant = Variant.objects.create(
+            engine_kind=engine, name=name, digest=digest, size_bytes=1, source="m:latest", source_digest=name,
+            source_size_bytes=4, made_at=timezone.now(),
+        )  # fmt: skip
+        return staff.post(f"/models/variants/{variant.pk}/use/", follow=True).content.decode()
+
+    assert "Embedded engine has no model m:q4 any more." in use("embedded", "m:q4", "d")
+    assert f"{OTHER} is another file now than the one that was measured." in use("embedded", OTHER, "d")
+    assert "There is no engine shed any more." in use("shed", "m:q4", "d")
+    assert not AliasChange.objects.exists()
+    digest = client_of.tag(OTHER).digest
+    assert f"{OTHER}</b> answers for <b>m:latest" in use("embedded", OTHER, digest)

@@ -142,7 +142,7 @@ def test_the_measures_say_which_set_and_pictures_do_not_mix_them(
     Variant.objects.filter(pk=theirs.pk).update(
         measures={**theirs.measures, "quality": kl}
     )  # before there were sets
-    pictures = charts.size_against_loss(list(Variant.objects.all()))
+    pictures = charts.pictures_of(list(Variant.objects.all()))
     assert sorted(each.alternative.split(" measured on the prompts ")[1].split(",")[0] for each in pictures) == [
         "hall", "household",
     ]  # fmt: skip
