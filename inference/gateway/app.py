@@ -250,6 +250,9 @@ class Gateway:
         except UnknownEngineError as error:
             meter.error = str(error)
             await send_error(send, meter, 400, meter.error)
+        except RecursionError:  # JSON so deep that it could just be read, but not be written again
+            meter.error = "exceeded max depth"
+            await send_error(send, meter, 400, meter.error)
         except ClientGoneError:
             meter.error = GONE
         except asyncio.CancelledError:

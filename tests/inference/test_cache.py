@@ -13,7 +13,7 @@ import redis
 from aicleaner_site.valkey import ValkeyServer
 from inference.gateway.cache import COMPRESS_FROM_BYTES, MAX_ENTRY_BYTES, Cache, Entry
 from inference.gateway.cache_stats import MAX_MODELS, CacheStats
-from inference.gateway.keys import key_of, repeatable
+from inference.gateway.keys import repeatable
 from inference.gateway.profile import NONE, Profile
 from tests.inference.gateways import generate, hand_over, start
 from tests.inference.serving import Server
@@ -98,57 +98,6 @@ def test_what_is_eligible_follows_the_profile_and_the_request() -> None:
     assert not cache.wants(ALL, "/v1/responses", {"input": "x"}, b"")  # may refer to what was before
     assert cache.wants(NONE, "/v1/embeddings", {"input": "x"}, b"")
     assert not Cache(enabled=False).wants(ALL, "/api/generate", fixed, b"")
-
-
-def test_the_key_is_of_all_that_decides_the_answer_and_of_nothing_else() -> None:
-    values = {"model": "m", "prompt": "x", "options": {"seed": 1, "top_k": 2}, "images": ["AAAA"]}
-    key = key_of("/api/generate", URL, "d", values)
-    other_order = {"images": ["AAAA"], "options": {"top_k": 2, "seed": 1}, "prompt": "x", "model": "m"}
-    assert key == key_of("/api/generate", URL, "d", other_order)
-    others = [
-        key_of("/api/chat", URL, "d", values),
-        key_of("/api/generate", "http://other", "d", values),
-        key_of("/api/generate", URL, "e", values),
-        *(
-            key_of("/api/generate", URL, "d", {**values, **change})
-            for change in ({"prompt": "y"}, {"images": ["AAAB"]}, {"stream": True}, {"options": {"seed": 2}})
-        ),
-    ]
-    assert key not in others
-    assert len(set(others)) == len(others)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"keep_alive": "10m"},
-        {"keep_alive": None, "format": None, "images": None},
-        {"user": "anna"},
-        {"options": {"num_thread": 3, "use_mmap": False}},
-        {"options": {"stop": None}},
-        {"options": {}},
-    ],
-)
-def test_what_changes_no_answer_makes_no_other_key(change: dict[str, Any]) -> None:
-    values = {"model": "m", "prompt": "x"}
-    assert key_of("/api/chat", URL, "d", values | change) == key_of("/api/chat", URL, "d", values)
-    other = {"options": {"num_ctx": 512, **change.get("options", {})}}
-    assert key_of("/api/chat", URL, "d", values | other) != key_of("/api/chat", URL, "d", values)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda picture: {"messages": [{"role": "user", "content": "x", "images": [picture]}]},
-        lambda picture: {"messages": [{"content": [{"type": "image_url", "image_url": {"url": picture}}]}]},
-        lambda picture: {"images": [picture, {"odd": "\ud800"}]},
-    ],
-)
-def test_pictures_count_wherever_they_stand(change: Any) -> None:
-    keys = [
-        key_of("/api/chat", URL, "d", change(picture)) for picture in ("A" * 1000, "B" * 1000, "A" * 1000)
-    ]
-    assert keys[0] == keys[2] != keys[1]
 
 
 async def test_only_complete_successful_answers_are_kept() -> None:
