@@ -1,5 +1,6 @@
 """What people say of an engine and of a fallback; each error names its field. A stored key is never filled in."""
 
+from dataclasses import asdict, fields
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -8,7 +9,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 
-from inference.aliases.services import Cloud
+from inference.aliases.services import Cloud, cloud_of
 from inference.catalogue.forms import NameField
 from inference.engines.costs import PROVIDERS
 from inference.engines.selectors import clouds
@@ -193,20 +194,10 @@ class FallbackForm(forms.Form):
         names = [each.name for each in clouds()]
         if change is not None:
             self.fields["name"].disabled = True
-            self.initial = {
-                "name": change.name, "target": change.after, "cloud": change.cloud, "cloud_model": change.cloud_model,
-                **change.conditions,
-            }  # fmt: skip
+            self.initial = {"name": change.name, "target": change.after, **asdict(cloud_of(change))}
             names = list(dict.fromkeys([*names, *filter(None, [change.cloud])]))
         self.fields["cloud"].choices = [(name, name) for name in names]  # type: ignore[attr-defined]
 
     @property
     def value(self) -> Cloud:
-        found = self.cleaned_data
-        return Cloud(
-            found["cloud"],
-            found["cloud_model"],
-            found["on_queue"],
-            found["on_pressure"],
-            found["first_byte_s"],
-        )
+        return Cloud(**{each.name: self.cleaned_data[each.name] for each in fields(Cloud)})
