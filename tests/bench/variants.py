@@ -1,8 +1,9 @@
 """What each type costs: the sample model in every type, Dynamic at three budgets, fewer layers pruned and distilled, and a file
 of 2 GB quantized.
 
-`python -m tests.bench.variants` writes the tables into docs/variants.md, with `importance` that of types with and without an
-importance matrix, with `distilled` that of fewer layers (needs PyTorch); as a part of `make bench` only the figures are shown."""
+`python -m tests.bench.variants types` writes the table of the types into docs/variants.md (with names behind it only their
+lines, to go on where it was stopped), `dynamic` that of Dynamic against uniform, `importance` that of types with and without an
+importance matrix, `distilled` that of fewer layers (needs PyTorch); as a part of `make bench` only the figures are shown."""
 
 import json
 import os
@@ -37,9 +38,7 @@ WEIGHED = ("Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K", "IQ3_S", "IQ3_XXS", "IQ2_M", "IQ2
 BUDGETS = ("q3_K_M", "q4_K_M", "q5_K_M")
 BIG_LAYERS, BIG_DIM, BIG_FFN, BIG_VOCAB = 22, 2048, 8192, 32_000
 DOCS = BASE_DIR / "docs" / "variants.md"
-MARK = "<!-- made by python -m tests.bench.variants -->"
-WEIGHED_MARK, END = "<!-- made by python -m tests.bench.variants importance -->", "<!-- end -->"
-DISTILLED_MARK = "<!-- made by python -m tests.bench.variants distilled -->"
+MARK, END = "<!-- made by python -m tests.bench.variants {} -->", "<!-- end -->"
 STUDENTS = (4, 2)  # layers, of 6
 STEPS = 100
 
@@ -126,18 +125,23 @@ def run() -> Iterator[Row]:
         )
 
 
-def tables() -> Iterator[str]:
-    yield "| type | bytes | load | writing | reading | KL, 1e-6 nats per token | same top | right answers |"
-    yield "|---|---|---|---|---|---|---|---|"
+def types(*names: str) -> Iterator[str]:
+    if not names:
+        yield "| type | bytes | load | writing | reading | KL, 1e-6 nats per token | same top | right answers |"
+        yield "|---|---|---|---|---|---|---|---|"
     with Product() as product:
         product.wait_until_healthy()
-        for level in TYPES:
+        for level in names or TYPES:
             yield _line(level, quantize(product, level))
-        yield ""
-        yield "| budget | uniform | Dynamic | KL of the two on unseen prompts, 1e-6 | difference, 95 % | made |"
-        yield "|---|---|---|---|---|---|"
+
+
+def dynamic() -> Iterator[str]:
+    yield "| budget | uniform | Dynamic | KL of the two on unseen prompts, 1e-6 | difference, 95 % | made |"
+    yield "|---|---|---|---|---|---|"
+    with Product() as product:
+        product.wait_until_healthy()
         for budget in BUDGETS:
-            more = ("--budget", budget, "--target", f"{MODEL}:dynamic-{budget}", "--n-prompts", "40")
+            more = ("--budget", budget, "--target", f"{MODEL}:dynamic-{budget}", "--n-prompts", "20")
             found = quantize(product, "dynamic", *more)["variant"]["measures"]["dynamic"]
             test = found["test"]
             words = (
@@ -239,21 +243,18 @@ def _times(ratio: dict[str, Any] | None) -> str:
 
 
 def main() -> None:
-    parts = {
-        "": (MARK, tables),
-        "importance": (WEIGHED_MARK, importance_table),
-        "distilled": (DISTILLED_MARK, distilled),
-    }
-    mark, table = parts["".join(sys.argv[1:])]
-    before, _, after = DOCS.read_text().partition(mark)
+    part, *names = sys.argv[1:]
+    parts = {"types": types, "dynamic": dynamic, "importance": importance_table, "distilled": distilled}
+    mark = MARK.format(part)
+    before, _, after = DOCS.read_text().partition(f"{mark}\n")
+    old, _, rest = after.partition(END)
     lines, out = [], sys.stdout
     with redirect_stdout(sys.stderr):  # the steps of the work
-        for line in table():
-            lines.append(line)
+        for line in parts[part](*names):
+            lines.append(line + "\n")
             out.write(line + "\n")
             out.flush()
-    rest = END + after.partition(END)[2] if mark != MARK else ""
-    DOCS.write_text(before + mark + "\n" + "\n".join(lines) + "\n" + rest)
+    DOCS.write_text(before + f"{mark}\n" + (old if names else "") + "".join(lines) + END + rest)
 
 
 if __name__ == "__main__":
