@@ -94,7 +94,7 @@ def _told(event: ModelEvent) -> None:
 
 def copy_model(engine: EngineAddress, name: str, target: str, *, who: str, now: datetime) -> None:
     """Raises NotAllowedError when the target exists (an engine would overwrite it without a word), EngineProblemError."""
-    with EngineApi(engine, within_s=ACT_WITHIN_S) as api:
+    with EngineApi(engine, within_s=ACT_WITHIN_S, url=_way()) as api:
         if any(each["name"] == target for each in api.tags()):
             raise NotAllowedError(
                 f"There is a model {target} already: choose another name, or delete it first."
@@ -116,7 +116,7 @@ def delete_model(
     """Raises NotAllowedError while it is used (by others than the job `but_for`), EngineProblemError."""
     if reason := uses.use_now(engine.name, name, but_for=but_for):
         raise NotAllowedError(f"{reason} {name} was not deleted.")
-    with EngineApi(engine, within_s=ACT_WITHIN_S) as api:
+    with EngineApi(engine, within_s=ACT_WITHIN_S, url=_way()) as api:
         _do(ModelAction.DELETE, engine, name, lambda: api.delete(name), who=who, now=now)
 
 
@@ -188,7 +188,7 @@ def end_lost_loads(*, before: datetime) -> None:
 
 
 def _way() -> str:
-    """Through the gateway while it runs: it adds the profile's options, whichever engine it is."""
+    """Through the gateway while it runs: it adds the profile's options, and knows at once of a model that came or went."""
     return "" if memory_state().problem else str(settings.GATEWAY_URL)
 
 

@@ -101,3 +101,22 @@ def test_a_person_loads_and_keeps_the_very_model_with_the_profile_s_options(
         assert loaded(embedded, A)["context_length"] == 768
         assert loaded(embedded, B) is None
         services.unload_model(embedded, A, who="anna", now=timezone.now())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_copy_is_answered_at_once_by_the_engine_that_has_it(
+    engine: Server, ollama: StandIn, embedded: EngineAddress, own_valkey: ValkeyServer, settings: Any
+) -> None:
+    """The gateway asks for models every ten seconds only, and another engine comes first."""
+    settings.VALKEY_URL = own_valkey.url
+    person: dict[str, Any] = {"who": "anna", "now": timezone.now()}
+    with gateways.start(engine, own_valkey, "--engine", f"ollama={ollama.url}") as gateway:
+        settings.GATEWAY_URL = gateway.url
+        wait_for(lambda: memory_state().in_use == ollama.url, "the gateway has looked")
+        services.copy_model(embedded, A, "copied:now", **person)
+        try:
+            wait_for(
+                lambda: gateways.generate(gateway, model="copied:now").status == 200, "the copy answers", 5
+            )
+        finally:
+            services.delete_model(embedded, "copied:now", **person)
