@@ -39,6 +39,13 @@ class RestoreForm(forms.Form):
     version = forms.IntegerField(required=False, min_value=1)
 
 
+class ContextForm(forms.Form):
+    """A size of context for one model."""
+
+    model = forms.CharField(max_length=200)
+    num_ctx = forms.IntegerField()
+
+
 class TagsField(forms.CharField):
     """Words with commas between them; a list in Python."""
 

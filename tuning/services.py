@@ -17,7 +17,7 @@ from monitoring.services import record_event
 from tuning import selectors, variants
 from tuning.fields import BY_NAME, FIELDS
 from tuning.inheritance import DEFAULT, differences
-from tuning.model_options import ModelOptions, normalized, problems
+from tuning.model_options import ModelOptions, normal, normalized, problems
 from tuning.models import NONE, Activation, ModelOption, Profile, ProfileVersion
 from tuning.predefined import BY_NAME as PREDEFINED
 from tuning.selectors import Resolved
@@ -49,6 +49,22 @@ def save_profile(
         if version is not None:
             transaction.on_commit(lambda: _hand_over(told))
     return version
+
+
+def set_model_option(
+    profile: Profile,
+    model: str,
+    option: str,
+    value: float,
+    *,
+    by: Person,
+    note: str,
+    told: Told = log_delivery,
+) -> ProfileVersion | None:
+    """For that model alone; the rest of the profile stays. Raises ValidationError."""
+    models = profile.own_model_options()
+    models.setdefault(normal(model), {})[option] = value
+    return save_profile(profile, by=by, note=note, model_options=models, told=told)
 
 
 def _save(

@@ -11,5 +11,6 @@ urlpatterns = [
     path("profiles/<str:name>/variants/", views.profile_variants, name="profile-variants"),
     path("profiles/<str:name>/restore/", views.restore, name="profile-restore"),
     path("activate/", views.activate, name="profile-activate"),
+    path("context/", views.set_context, name="profile-context"),
     path("undo/", views.undo, name="profile-undo"),
 ]

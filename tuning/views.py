@@ -19,7 +19,7 @@ from inference.proposals import services as proposals
 from inference.pushing import Delivery, Told
 from inference.tasks import wake_model_worker
 from tuning import pages, selectors, services, variants
-from tuning.forms import ActivateForm, RestoreForm, UndoForm
+from tuning.forms import ActivateForm, ContextForm, RestoreForm, UndoForm
 from tuning.models import Profile
 from tuning.services import TuningError
 
@@ -148,6 +148,34 @@ def restore(request: HttpRequest, name: str) -> HttpResponse:
     except ValidationError as error:
         messages.error(request, f"Not restored: {' '.join(error.messages)}")
     return redirect(row)
+
+
+@require_POST
+@may_change
+def set_context(request: HttpRequest) -> HttpResponse:
+    """The size of a model's context, in the profile in use: what the request log proposes."""
+    form = ContextForm(request.POST)
+    current = selectors.activation_in_use()
+    row = Profile.objects.filter(name=current.profile_name).first() if current else None
+    if not form.is_valid():
+        tell_errors(request, form)
+    elif row is None:
+        messages.error(request, "No profile is in use that could hold it: put one to use first.")
+        return redirect("profiles")
+    else:
+        model, size = form.cleaned_data["model"], form.cleaned_data["num_ctx"]
+        note = f"num_ctx {size} for {model}, by what its requests need"
+        try:
+            version = services.set_model_option(
+                row, model, "num_ctx", size, by=person(request), note=note, told=teller(request)
+            )
+            said = f"version {version.number} of {row.name}" if version else f"{row.name} says so already"
+            messages.success(
+                request, f"{model}: num_ctx {size:,}, {said}. Requests that name one keep theirs."
+            )
+        except ValidationError as error:
+            messages.error(request, f"{model}: {' '.join(error.messages)}")
+    return back(request)
 
 
 def person(request: HttpRequest) -> User:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from inference.models import InferenceRequest
 from inference.selectors import token_density
@@ -52,7 +52,7 @@ class Contexts:
 def contexts(requests: QuerySet[InferenceRequest]) -> Contexts:
     rows = list(
         requests.filter(failed=False)
-        .exclude(kind="embed")
+        .exclude(Q(kind="embed") | Q(route__startswith="cloud") | Q(route__startswith="fallback"))
         .values_list("model", "prompt_tokens", "output_tokens", "prompt_bytes", "truncated", "num_ctx")[
             : READ + 1
         ]

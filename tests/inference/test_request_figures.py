@@ -281,6 +281,9 @@ def test_pages_say_figures_costs_and_sizes(client: Client) -> None:
         "/requests/contexts/memory/?model=llama",
     ):
         assert each in shown, each
+    assert "in the profile in use" not in shown  # who may not change it is led to the profiles
+    client.force_login(User.objects.create_superuser("boss"))
+    assert "Set it in the profile in use" in words("/requests/contexts/")
 
 
 def test_the_parts_of_a_request_add_up_to_its_total() -> None:
