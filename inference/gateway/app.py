@@ -219,7 +219,9 @@ class Gateway:
             pinned = self.routing.asked_for(found.get(b"x-aicleaner-engine", b"").decode("latin-1"))
             meter.is_pinned = pinned is not None
             if pinned is not None and pinned.is_cloud and not meter.counted:
-                raise UnknownEngineError(f"x-aicleaner-engine: {pinned.name} is a cloud, which only answers")
+                raise UnknownEngineError(
+                    f"x-aicleaner-engine: {pinned.name} is a cloud: it only answers for models"
+                )
             length = int(found.get(b"content-length", b"0") or 0)
             if scope["path"].startswith("/api/blobs/") and scope["method"] == "POST":
                 upload = Upload(receive, length)

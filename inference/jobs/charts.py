@@ -36,7 +36,7 @@ SIZE = Axis(
     1,
     lambda variant: variant.size_bytes / 2**20,
     lambda variant: None,
-    {"xaxis": {"rangemode": "tozero"}},
+    {},
 )
 SPEED = Axis(
     "speed",
@@ -96,16 +96,18 @@ def _loss(variant: Variant) -> float:
 
 def _picture(axis: Axis, measured: list[Variant]) -> Picture:
     front = pareto([(axis.sign * float(axis.of(each) or 0), _loss(each)) for each in measured])
+    # From nothing on, and so far that an interval of few pairs does not press all the rest together.
+    furthest = 1.5 * max(float(axis.of(each) or 0) for each in measured)
     traces = []
     for on_front, name in ((True, f"nothing is {axis.better} and closer"), (False, "beaten by another")):
         if chosen := [each for each, on in zip(measured, front, strict=True) if on == on_front]:
             chosen.sort(key=lambda each: (axis.of(each) or 0, _loss(each)))
-            traces.append(_trace(axis, name, chosen, on_front=on_front))
+            traces.append(_trace(axis, name, chosen, furthest, on_front=on_front))
     layout = {
         "height": 380,
         "hovermode": "closest",
         **axis.layout,
-        "xaxis": {"title": {"text": axis.title}, **axis.layout.get("xaxis", {})},
+        "xaxis": {"title": {"text": axis.title}, "rangemode": "tozero"},
         "yaxis": {
             "title": {"text": "KL from the source (nats per token)"},
             "type": "log",
@@ -122,13 +124,15 @@ def _picture(axis: Axis, measured: list[Variant]) -> Picture:
     )
 
 
-def _trace(axis: Axis, name: str, chosen: list[Variant], *, on_front: bool) -> dict[str, Any]:
+def _trace(
+    axis: Axis, name: str, chosen: list[Variant], furthest: float, *, on_front: bool
+) -> dict[str, Any]:
     colour = COLOURS["front" if on_front else "beaten"]
     x, losses = [float(axis.of(each) or 0) for each in chosen], list(map(_loss, chosen))
     return {
         "x": x,
         "y": [max(each, LEAST_KL) for each in losses],
-        "error_x": _reach(x, [axis.reach(each) for each in chosen], colour),
+        "error_x": _reach(x, [_within(axis.reach(each), furthest) for each in chosen], colour),
         "error_y": _reach(losses, [each.measure("quality", "kl", "interval") for each in chosen], colour),
         "text": [each.form if each.quantization else each.name for each in chosen],
         "customdata": [[each.name, size(each.size_bytes), _speed(each), _right(each)] for each in chosen],
@@ -141,6 +145,10 @@ def _trace(axis: Axis, name: str, chosen: list[Variant], *, on_front: bool) -> d
         "marker": {"color": colour, "size": 11},
         "name": name,
     }
+
+
+def _within(reach: Reach | None, furthest: float) -> Reach | None:
+    return reach and (reach[0], min(reach[1], furthest))
 
 
 def _reach(values: list[float], intervals: Sequence[Reach | None], colour: str) -> dict[str, Any]:
@@ -158,7 +166,10 @@ def _reach(values: list[float], intervals: Sequence[Reach | None], colour: str) 
 
 def _speed(variant: Variant) -> str:
     ratio = SPEED.of(variant)
-    return reports.UNKNOWN if ratio is None else f"{ratio:.2f} x the source"
+    if ratio is None:
+        return reports.UNKNOWN
+    reach = SPEED.reach(variant)
+    return f"{ratio:.2f} x the source" + (f" [{reach[0]:.2f}, {reach[1]:.2f}]" if reach else "")
 
 
 def _right(variant: Variant) -> str:

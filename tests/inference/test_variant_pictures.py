@@ -70,3 +70,18 @@ def test_a_loss_of_nothing_is_drawn_on_the_axis_of_logarithms() -> None:
     assert picture.plot["data"][0]["y"] == [LEAST_KL]
     assert picture.plot["data"][0]["error_y"]["array"] == [0.0]
     assert pictures_of([variant("unmeasured", 1, None)]) == []
+
+
+def test_an_interval_of_few_pairs_does_not_press_the_rest_together() -> None:
+    wide = variant("wide", 1, 0.1, 0.8)
+    wide.measures["speed"]["decode_tokens_per_s"]["interval"] = [0.01, 370.0]
+    _, speed = pictures_of([wide, variant("other", 2, 0.01, 2.0)])
+    reaches = {
+        text: (x + more, about[2])
+        for trace in speed.plot["data"]
+        for text, x, more, about in zip(
+            trace["text"], trace["x"], trace["error_x"]["array"], trace["customdata"], strict=True
+        )
+    }
+    assert reaches["wide"] == (pytest.approx(3.0), "0.80 x the source [0.01, 370.00]")
+    assert reaches["other"][0] == pytest.approx(2.1)

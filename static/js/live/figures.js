@@ -16,6 +16,11 @@ function energy(v) {
   return joules == null ? "" : ` · ${number(joules, 2)} ± ${number(v.gpu_joules_per_token_error, 2)} J each`;
 }
 
+function loadedIn(v, sample) {
+  const elsewhere = sample?.state?.elsewhere?.length;
+  return v.engine_models_loaded == null ? "" : `${whole(v.engine_models_loaded)} loaded${elsewhere ? `, ${elsewhere} on other engines` : ""}`;
+}
+
 // [label, value, context, values of the window, top of the sparkline (none: its largest value)]
 function figures(sample, w) {
   const v = sample?.v ?? {}, { gateway, cpu } = sample?.state ?? {};
@@ -27,7 +32,7 @@ function figures(sample, w) {
     ["Time to first token", milliseconds(v.gateway_ttft_p50_ms), down ?? (v.gateway_ttft_p95_ms == null ? "no stream in 1 min" : `p95 ${milliseconds(v.gateway_ttft_p95_ms)} in 1 min`), w.combined("gateway_ttft_p50_ms")],
     ["Answering / waiting", `${whole(v.gateway_running)} / ${whole(v.gateway_queued)}`, down ?? (gateway ? `${whole(gateway.requests_total)} done, ${whole(gateway.errors_total)} failed` : ""), w.combined("gateway_running")],
     vram === null
-      ? ["Model memory", bytes(v.engine_memory_bytes), v.engine_models_loaded == null ? "" : `${whole(v.engine_models_loaded)} loaded`, w.combined("engine_memory_bytes")]
+      ? ["Model memory", bytes(v.engine_memory_bytes), loadedIn(v, sample), w.combined("engine_memory_bytes")]
       : ["VRAM", bytes(vram), `${percent(allVram ? (100 * vram) / allVram : null)} of ${bytes(allVram)}`, w.combined("gpu_memory_used_bytes"), allVram],
     ["CPU", percent(v.cpu_percent), v.load1 == null ? "" : `load ${number(v.load1, 2)}${cpu?.n_threads ? `, ${cpu.n_threads} threads` : ""}`, w.combined("cpu_percent"), 100],
     ["Memory", percent(v.memory_used_percent), v.memory_total_bytes == null ? "" : `${bytes(v.memory_used_bytes)} of ${bytes(v.memory_total_bytes)}`, w.combined("memory_used_percent"), 100],
