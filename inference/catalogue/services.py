@@ -19,6 +19,7 @@ from inference.engines.selectors import EngineAddress
 from inference.errors import EngineProblemError, InferenceError, NotAllowedError
 from inference.gateway.memory import NEWS_STREAM
 from inference.models import ActionState, ModelAction, ModelEvent, ModelJob
+from inference.names import taken
 
 UNLOAD_WITHIN_S, LOOK_S = 3.0, 0.1
 LOAD_WITHIN_S = 1800.0
@@ -95,9 +96,9 @@ def _told(event: ModelEvent) -> None:
 def copy_model(engine: EngineAddress, name: str, target: str, *, who: str, now: datetime) -> None:
     """Raises NotAllowedError when the target exists (an engine would overwrite it without a word), EngineProblemError."""
     with EngineApi(engine, within_s=ACT_WITHIN_S, url=_way()) as api:
-        if any(each["name"] == target for each in api.tags()):
+        if there := taken(target, (str(each["name"]) for each in api.tags())):
             raise NotAllowedError(
-                f"There is a model {target} already: choose another name, or delete it first."
+                f"There is a model {there} already: choose another name, or delete it first."
             )
         _do(
             ModelAction.COPY,

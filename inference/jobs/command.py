@@ -45,7 +45,7 @@ class JobCommand(BaseCommand):
             "--engine",
             default="",
             metavar="NAME",
-            help="as /engines/ calls it; default: who answers",
+            help="as /engines/ calls it; default: the first that answers and has the model",
         )
         if self.measures:
             self._add_measures(add)
@@ -80,7 +80,9 @@ class JobCommand(BaseCommand):
                 more["prompts"] = self._prompts(options["prompts"])
                 if (read := more.get("calibration", "")).endswith(".jsonl"):
                     more["calibration"] = self._prompts(read)
-            parameters = JobParameters(engine_kind=options["engine"] or reports.answering_engine(), **more)
+            parameters = JobParameters(
+                engine_kind=options["engine"] or reports.answering_engine(kind, source), **more
+            )
             source, target = check(kind, source, target, parameters)
         except ValidationError as error:
             first = error.errors()[0]

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Container
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.utils import timezone
@@ -18,7 +18,7 @@ from inference.errors import JobInputError
 from inference.gguf_tools.mixes import FILE_TYPES, NEED_IMPORTANCE, SOURCES, UNWEIGHED
 from inference.jobs.importance import check_importance
 from inference.models import JobKind, Variant
-from inference.names import full_name
+from inference.names import full_name, taken
 from inference.prompt_sets.selectors import find_prompts
 from inference.work.archive import only_file
 from inference.work.budget import read_budget
@@ -147,11 +147,11 @@ def check(kind: str, source: str, target: str, parameters: JobParameters) -> tup
     return source, _free("target", target or suggested_target(source, suffix), known)
 
 
-def _free(field: str, name: str, known: Container[str]) -> str:
+def _free(field: str, name: str, known: Iterable[str]) -> str:
     name = _name(field, name)
-    if name in known:
+    if there := taken(name, known):
         raise JobInputError(
-            field, f"There is a model {name} already. Choose another name, or delete it first."
+            field, f"There is a model {there} already. Choose another name, or delete it first."
         )
     return name
 
@@ -228,12 +228,7 @@ def _check_restore(source: str, target: str, known: dict[str, Tag]) -> tuple[str
         raise JobInputError("source", f"There is no archive of {source!r}.")
     if archive.is_missing:
         raise JobInputError("source", f"{archive.file} is gone from {archive.path.parent}.")
-    target = _name("target", target or archive.name)
-    if target in known:
-        raise JobInputError(
-            "target", f"There is a model {target} already. Choose another name, or delete it first."
-        )
-    return archive.file, target
+    return archive.file, _free("target", target or archive.name, known)
 
 
 def _check_level(parameters: JobParameters) -> None:

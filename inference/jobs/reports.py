@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference.archives.selectors import as_json as archive_as_json
+from inference.archives.selectors import find as find_archive
 from inference.errors import JobInputError
 from inference.jobs import importance
 from inference.jobs.distilling import distillation_of
@@ -12,6 +13,7 @@ from inference.jobs.parameters import JobParameters, engines
 from inference.jobs.pruning import as_lines, pruning_of
 from inference.models import JobKind, ModelArchive, ModelJob, Variant
 from inference.models.prompt_set import SHIPPED
+from inference.names import full_name
 from inference.sizes import size
 from inference.work.plan import DYNAMIC
 
@@ -30,13 +32,19 @@ class Row:
     verdict: str = ""
 
 
-def answering_engine() -> str:
-    """The first of the settings that answers. Raises JobInputError."""
+def answering_engine(kind: str, source: str) -> str:
+    """The first that answers and has the model, or had it when it was archived; else the first that answers, whose word counts
+    then. Raises JobInputError."""
     asked = engines()
-    found = next((each.name for each in asked if not each.problem), None)
-    if found is None:
+    up = [each for each in asked if not each.problem]
+    if not up:
         raise JobInputError("engine", " ".join(each.problem for each in asked))
-    return found
+    if kind == JobKind.RESTORE:
+        archive = find_archive(source) or find_archive(full_name(source))
+        having = [each for each in up if archive is not None and each.name == archive.engine_kind]
+    else:
+        having = [each for each in up if full_name(source) in each.tags]
+    return (having or up)[0].name
 
 
 def amount(value: float, unit: str) -> str:

@@ -211,11 +211,11 @@ def restore_model(engine: EngineClient, plan: JobPlan) -> None:
 
     The archive is read whole first, and then straight into the engine: no room is needed but the engine's."""
     started = time.monotonic()
-    _refuse_taken(engine, plan.target)
+    engine.refuse_taken(plan.target)
     about = read_back(plan.archive, "check the archive")
     need_room(_models_folder(engine, plan), about.size_bytes + SPARE_BYTES)
     engine.send_blob(f"sha256:{about.sha256}", _gguf(plan.archive, about.size_bytes))
-    _refuse_taken(engine, plan.target)  # that took a while
+    engine.refuse_taken(plan.target)  # that took a while
     for _ in engine.create(plan.target, files={GGUF: f"sha256:{about.sha256}"}, **about.create):
         pass
     made, file = engine.tag(plan.target), engine.file_of(plan.target)
@@ -231,11 +231,6 @@ def restore_model(engine: EngineClient, plan: JobPlan) -> None:
         compared=file is not None,
         took_s=time.monotonic() - started,
     )
-
-
-def _refuse_taken(engine: EngineClient, name: str) -> None:
-    if name in engine.tags():
-        raise WorkError(f"There is a model {name} already. Choose another name, or delete it first.")
 
 
 def _models_folder(engine: EngineClient, plan: JobPlan) -> Path:

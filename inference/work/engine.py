@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from inference.names import full_name
+from inference.names import full_name, taken
 from inference.quality.divergence import Top
 from inference.work.messages import WorkError
 
@@ -72,6 +72,10 @@ class EngineClient:
         if (whole := full_name(name)) not in found:
             raise WorkError(f"The engine has no model {whole}.")
         return found[whole]
+
+    def refuse_taken(self, name: str) -> None:
+        if there := taken(name, self.tags()):
+            raise WorkError(f"There is a model {there} already. Choose another name, or delete it first.")
 
     def show(self, name: str) -> dict[str, Any]:
         return self._ask(f"show {name}", "POST", "/api/show", {"model": name})

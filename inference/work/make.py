@@ -33,10 +33,8 @@ def make_variant(engine: EngineClient, plan: JobPlan) -> frozenset[str]:
     """The target exists afterwards, or nothing of it. Returns digests of the prompts that went into its importance matrix.
     Raises WorkError."""
     started = time.monotonic()
-    tags = engine.tags()
     source = engine.tag(plan.source)
-    if plan.target in tags:
-        raise WorkError(f"There is a model {plan.target} already. Delete it first, or choose another name.")
+    engine.refuse_taken(plan.target)
     file = engine.file_of(plan.source)
     maker = _maker(plan, file)
     dynamic: dict[str, Any] | None = None

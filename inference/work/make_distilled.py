@@ -29,8 +29,7 @@ def make_distilled(engine: EngineClient, plan: JobPlan) -> None:
     if why := needs.missing():
         raise WorkError(why)
     source = engine.tag(plan.source)
-    if plan.target in engine.tags():
-        raise WorkError(f"There is a model {plan.target} already. Delete it first, or choose another name.")
+    engine.refuse_taken(plan.target)
     file = engine.file_of(plan.source)
     if file is None:
         raise WorkError(f"The file of {plan.source} does not lie on this machine, and a teacher's has to.")

@@ -16,8 +16,7 @@ def make_pruned(engine: EngineClient, plan: JobPlan) -> None:
     """The target exists afterwards, or nothing of it. Raises WorkError."""
     started = time.monotonic()
     source = engine.tag(plan.source)
-    if plan.target in engine.tags():
-        raise WorkError(f"There is a model {plan.target} already. Delete it first, or choose another name.")
+    engine.refuse_taken(plan.target)
     file = engine.file_of(plan.source)
     if file is None:
         raise WorkError(

@@ -26,6 +26,7 @@ from inference.work.messages import WorkError
 from inference.work.plan import Measures
 from monitoring.models import Event
 from tests.inference.serving import Server
+from tests.inference.stand_in import StandIn
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("engines", "valkey_url")]
 SOURCE = "aicleaner-sample:latest"
@@ -200,6 +201,23 @@ def test_bad_input_names_its_field(
     with pytest.raises(JobInputError) as caught:
         check(kind, source, target, parameters)
     assert caught.value.field == field
+
+
+def test_a_name_that_differs_in_its_capitals_only_is_taken() -> None:
+    """Ollama would write over it."""
+    with pytest.raises(JobInputError, match="There is a model tiny-script:latest already"):
+        make_job("q4_0", "Tiny-Script")
+
+
+def test_the_command_asks_the_engine_that_has_the_model(
+    ollama: StandIn, engine: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another one answers first."""
+    few = ("--n-prompts=0", "--n-scored=0", "--n-pairs=0")
+    call_command("quality", "aicleaner-sample", "tiny-ref", *few, "--json")
+    assert json.loads(capsys.readouterr().out)["parameters"]["engine_kind"] == "embedded"
+    with pytest.raises(CommandError, match=r"source: The engine has no model nothing:latest\. It has none\."):
+        call_command("quality", "nothing", "tiny-ref", *few)
 
 
 def test_the_suggested_name_keeps_the_tag() -> None:

@@ -101,7 +101,8 @@ def test_copy_and_delete(staff: Client, embedded: EngineAddress) -> None:
     copy = "a/copy:v1"
     assert said(act(staff, "copy", target=copy)) == f"{A} is copied to {copy}."
     assert copy in names(embedded)
-    assert "There is a model a/copy:v1 already" in said(act(staff, "copy", target=copy))
+    for same in (copy, "A/Copy:v1"):  # an engine may take both for one
+        assert "There is a model a/copy:v1 already" in said(act(staff, "copy", target=same))
     assert "Choose another name" in text_of(act(staff, "copy", target="tiny-script"))
     assert "is no model name" in text_of(act(staff, "copy", target="../etc"))
     question = text_of(staff.get("/models/delete/", {"engine": "embedded", "model": copy}))
