@@ -25,3 +25,5 @@ urlpatterns = [
     path("benchmarks/", include("benchmarks.urls")),
     path("tuning/", include("tuning.urls")),
 ]
+
+handler500 = views.server_error

@@ -2,15 +2,19 @@
 
 import ipaddress
 import secrets
+import sys
 import time
 
 from django.conf import settings
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_not_required
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
 from django.templatetags.static import static
 from django.utils import timezone
+from django.views import defaults
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_safe
 
@@ -64,6 +68,15 @@ def metrics_text(request: HttpRequest) -> HttpResponse:
             "no sample in the last 10 s: is the collector running?\n", status=503, content_type="text/plain"
         )
     return HttpResponse(prometheus_text(families), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django calls it where it handles the error. A database that is away or full is no fault of the page."""
+    if isinstance(sys.exc_info()[1], OperationalError | InterfaceError):
+        return HttpResponse(
+            render_to_string("database.html"), status=503
+        )  # no context asks the database again
+    return defaults.server_error(request)
 
 
 @require_safe
