@@ -87,16 +87,18 @@ def test_a_zone_with_a_distance_shares_answers_between_frames_and_no_other_does(
     assert [cached(look(gateway, "kitchen", each)) for each in (first, again)] == ["miss", "miss"]  # off
     page = boss.post("/cache/zones/", {"zone": "kitchen", "distance": "6"}, follow=True).content.decode()
     assert "The gateway uses it from the next request on." in page
-    begun = look(gateway, "kitchen", first, keep_alive=60)
-    near = look(gateway, "kitchen", again, keep_alive=60)
+    begun = look(gateway, "kitchen", first, system="Look.")
+    near = look(gateway, "kitchen", again, system="Look.")
     assert (cached(begun), cached(near), near.body) == ("miss", "hit", begun.body)
     assert int(near.headers["x-aicleaner-cache-distance"]) <= 6
-    exact = look(gateway, "kitchen", first, keep_alive=60)
+    exact = look(gateway, "kitchen", first, system="Look.")
     assert (cached(exact), "x-aicleaner-cache-distance" in exact.headers) == ("hit", False)
-    assert cached(look(gateway, "kitchen", other, keep_alive=60)) == "miss"
-    assert cached(look(gateway, "hall", as_seen(room(1), seed=4), keep_alive=60)) == "miss"
-    assert cached(look(gateway, "kitchen", as_seen(room(1), seed=5), keep_alive=60, prompt="tidy?")) == "miss"
-    stream = look(gateway, "kitchen", as_seen(room(1), seed=6), keep_alive=60, model="n")
+    assert cached(look(gateway, "kitchen", other, system="Look.")) == "miss"
+    assert cached(look(gateway, "hall", as_seen(room(1), seed=4), system="Look.")) == "miss"
+    assert (
+        cached(look(gateway, "kitchen", as_seen(room(1), seed=5), system="Look.", prompt="tidy?")) == "miss"
+    )
+    stream = look(gateway, "kitchen", as_seen(room(1), seed=6), system="Look.", model="n")
     assert cached(stream) == "miss"
     wait_until_told(own_store, "cache_hits_total", 2)
     wait_for(lambda: own_store.xlen(STREAM) >= 9, "all are recorded")
@@ -106,7 +108,7 @@ def test_a_zone_with_a_distance_shares_answers_between_frames_and_no_other_does(
     assert "1 answer shared" in boss.get("/cache/").content.decode()
 
     boss.post(f"/cache/zones/{CacheZone.objects.get().pk}/remove/")
-    assert cached(look(gateway, "kitchen", as_seen(room(1), seed=7), keep_alive=60)) == "miss"
+    assert cached(look(gateway, "kitchen", as_seen(room(1), seed=7), system="Look.")) == "miss"
 
 
 def test_a_gateway_that_starts_later_and_one_that_lost_its_state_get_the_zones(
