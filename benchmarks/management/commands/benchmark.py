@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import re
 import signal
 import sys
 import time
@@ -155,9 +156,9 @@ class Command(BaseCommand):
                 timeout_s=options["timeout"],
                 seed=options["seed"],
             )
-            wrong = [text for _, text in problems(parameters)]
+            wrong = [_worded(text) for _, text in problems(parameters)]
         except ValidationError as error:
-            wrong = [f"{field}: {text}" for field, text in explain(error)]
+            wrong = [f"{_argument(field)}: {_worded(text)}" for field, text in explain(error)]
         if wrong:
             raise CommandError("\n".join(wrong))
         return parameters
@@ -272,3 +273,19 @@ class Bar:
         if self.tty:
             self.out.write("\r\033[K")
             self.out.flush()
+
+
+def _worded(text: str) -> str:
+    """A sentence about fields as one about arguments; names without `_` are plain words in it."""
+    return re.sub(
+        r"\b[a-z]+_[a-z_]+\b",
+        lambda found: _argument(found[0]) if found[0] in Parameters.model_fields else found[0],
+        text,
+    )
+
+
+def _argument(field: str) -> str:
+    """What was given on the command line for a field of the parameters: `--requests` for `n_requests`, `--slo-ttft` for
+    `slo.ttft_ms`."""
+    name = field.removeprefix("n_").removesuffix("_ms").removesuffix("_per_s").removesuffix("_s")
+    return "MODEL" if name.startswith("models") else "--" + name.replace(".", "-").replace("_", "-")
