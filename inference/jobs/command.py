@@ -1,4 +1,4 @@
-"""A job in the foreground: what `manage.py quantize`, `quality`, `archive` and `restore` share."""
+"""A job in the foreground: what `manage.py quantize`, `quality`, `archive` and `unarchive` share."""
 
 import getpass
 import json
