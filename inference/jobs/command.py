@@ -192,6 +192,10 @@ class Bar:
             self.out.write(text + "\n")
         self.out.flush()
 
+    def step(self, name: str, done: int, total: int) -> None:
+        """Of bytes."""
+        self.show({"type": "step", "step": name, "done": done, "total": total, "unit": "bytes"})
+
     def close(self) -> None:
         if self.tty:
             self.out.write("\r\033[K")
