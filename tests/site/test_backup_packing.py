@@ -132,21 +132,19 @@ def test_every_way_of_cutting_it_off_is_told() -> None:
             read(whole[:n])
 
 
-def test_no_changed_bit_passes() -> None:
+def test_a_changed_bit_is_refused_or_changes_nothing() -> None:
+    """There are bits in the frame's header without a meaning."""
     whole = packed_by_us({"data/db.sqlite3": bytes(range(256))})
+    right, n_refused = read(whole), 0
     for place in range(len(whole)):
-        for bit in (0, 3, 7):
+        for bit in range(8):
             wrong = bytearray(whole)
             wrong[place] ^= 1 << bit
-            assert is_refused(bytes(wrong)), (place, bit)
-
-
-def is_refused(packed: bytes) -> bool:
-    try:
-        read(packed)
-    except BackupError:
-        return True
-    return False
+            try:
+                assert read(bytes(wrong)) == right, (place, bit)
+            except BackupError:
+                n_refused += 1
+    assert n_refused > 0.9 * 8 * len(whole)
 
 
 @pytest.mark.parametrize("more", [b"more", pack(b"more")])
@@ -215,21 +213,21 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 
 def test_a_bomb_costs_no_memory(tmp_path: Path) -> None:
-    """A gigabyte of zeros in 100 kB, as one file's content, with a manifest that says something else."""
+    """256 MiB of zeros in 25 kB, as one file's content, with a manifest that says something else."""
     info = tarfile.TarInfo("data/zeros")
-    info.size = 2**30
+    info.size = 2**28
     file = tmp_path / "bomb.tar.zst"
     packer = zstandard.ZstdCompressor(level=1)
     with file.open("wb") as raw, packer.stream_writer(raw, closefd=False) as out:
         out.write(info.tobuf(tarfile.GNU_FORMAT))
-        for _ in range(1024):
+        for _ in range(256):
             out.write(bytes(2**20))
         out.write(tar(members(GOOD)))
-    assert file.stat().st_size < 200_000
+    assert file.stat().st_size < 50_000
     done = subprocess.run([sys.executable, "-c", BOMB, str(file)], capture_output=True, text=True, check=True)
     told, mib = done.stdout.splitlines()
     assert "does not stand in its manifest" in told
-    assert int(mib) < 200
+    assert int(mib) < 100
 
 
 def test_a_window_larger_than_ours_is_refused() -> None:
