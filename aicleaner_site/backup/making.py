@@ -38,6 +38,7 @@ class Made:
 
 def make_backup(file: Path, *, with_models: bool, now: datetime, told: Told) -> Made:
     """`file` is there afterwards, whole; or nothing of it. Raises BackupError."""
+    file = file.parent.resolve() / file.name
     _check_place(file)
     try:
         with _workspace(file) as work:
@@ -71,7 +72,12 @@ def _check_place(file: Path) -> None:
         )
     if file.exists():
         raise BackupError(f"{file} exists: name another file, or delete it first.")
-    if databases.is_sqlite() and not databases.sqlite_file().is_file():
+    if not databases.is_sqlite():
+        raise BackupError(
+            "DATABASE_URL names a PostgreSQL server, which is not saved by this command: save it by pg_dump, with a copy of "
+            f"{settings.DATA_DIR} beside it (secret key, archives)."
+        )
+    if not databases.sqlite_file().is_file():
         raise BackupError(f"There is nothing to save yet: {databases.sqlite_file()} does not exist.")
 
 

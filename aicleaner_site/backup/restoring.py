@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 import psutil
 from django.conf import settings
@@ -49,28 +49,34 @@ def examine(file: Path, *, force: bool, told: Told) -> Restored:
 def restore(file: Path, *, force: bool, now: datetime, told: Told) -> Restored:
     """Raises BackupError; the data folder is as it was then, unless it says otherwise."""
     folder: Path = settings.DATA_DIR
-    for each in _hindrances(force):
-        raise BackupError(each)
+    if hindrance := next(_hindrances(force), ""):
+        raise BackupError(hindrance)
     aside = folder.with_name(f"{folder.name}.before-{now:%Y%m%d-%H%M%S}")
-    with _opened(file) as raw, _alone():
+    with _opened(file) as raw:
         manifest = _check(raw, told)
+        with _alone():
+            return _put_in_place(raw, manifest, aside, told)
+
+
+def _put_in_place(raw: BinaryIO, manifest: Manifest, aside: Path, told: Told) -> Restored:
+    folder: Path = settings.DATA_DIR
+    try:
+        unfinished = swapping.tidy(folder, aside.with_name(f"{aside.name}-unfinished"))
+        workspace = swapping.workspace_of(folder)
+        (workspace / swapping.NEW).mkdir(mode=0o700, parents=True)
+        workspace.chmod(0o700)
         try:
-            unfinished = swapping.tidy(folder, aside.with_name(f"{aside.name}-unfinished"))
-            workspace = swapping.workspace_of(folder)
-            (workspace / swapping.NEW).mkdir(mode=0o700, parents=True)
-            workspace.chmod(0o700)
-            try:
-                kept = _prepare(raw, workspace / swapping.NEW, manifest, told)
-                used = _is_used(folder)
-                swapping.put_in_place(folder, workspace, aside if used else None)
-            except BaseException:
-                with suppress(OSError):
-                    swapping.tidy(folder, aside)
-                raise
-        except (OSError, DatabaseError, InconsistentMigrationHistory) as error:
-            raise BackupError(
-                f"The backup can't be restored: {_reason(error)}. {folder} is as it was."
-            ) from error
+            kept = _prepare(raw, workspace / swapping.NEW, manifest, told)
+            used = _is_used(folder)
+            swapping.put_in_place(folder, workspace, aside if used else None)
+        except BaseException:
+            with suppress(OSError):
+                swapping.tidy(folder, aside)
+            raise
+    except (OSError, DatabaseError, InconsistentMigrationHistory) as error:
+        raise BackupError(
+            f"The backup can't be restored: {_reason(error)}. {folder} is as it was."
+        ) from error
     return Restored(manifest, aside if used else None, unfinished, newer=_newer(manifest), models_kept=kept)
 
 
@@ -235,14 +241,17 @@ def _user_of(folder: Path) -> str | None:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Nobody starts the product on the old folder meanwhile. There is none to start on where no folder is."""
-    lock: IO[str] | None = None
+    """Nobody starts the product on the folder meanwhile. One that is made for the lock goes again when nothing came of it."""
+    folder: Path = settings.DATA_DIR
+    made = not folder.exists()
+    settings.RUN_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        if settings.RUN_DIR.is_dir():
-            lock = preflight.take_lock()
-        yield
+        with preflight.take_lock():
+            try:
+                yield
+            except BaseException:
+                if made and folder.exists() and not _is_used(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
     except preflight.CannotStartError as error:
         raise BackupError(str(error)) from error
-    finally:
-        if lock is not None:
-            lock.close()

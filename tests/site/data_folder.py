@@ -132,8 +132,12 @@ class DataFolder:
         """The tables, a secret key, and something of everything."""
         self.path.mkdir(mode=0o700, parents=True)
         (self.path / "secret_key").write_text("the-key-of-this-folder")
-        self.token = self.run(FILL)
+        self.token = self.fill()
         return self
+
+    def fill(self) -> str:
+        """Something of everything; the API key that is among it."""
+        return str(self.run(FILL))
 
     def copied_to(self, path: Path, **environment: str) -> "DataFolder":
         """Another one with the same content."""

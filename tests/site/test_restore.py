@@ -5,18 +5,20 @@ import json
 import os
 import re
 import shutil
-import sqlite3
 import stat
 import subprocess
 import sys
-import time
-from contextlib import closing
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management.base import CommandError
+import redis
+from django.core.management import CommandError, call_command
 
+from aicleaner_site.valkey import ValkeyServer
+from inference.gateway.records import STREAM
+from tests.inference.logged import a_record
 from tests.product import wait_for
 from tests.site.backup_files import GOOD, write
 from tests.site.conftest import Command
@@ -203,6 +205,13 @@ def test_a_database_of_other_migrations_than_told_is_refused(
     assert {each.name for each in tmp_path.iterdir()} == {"a.tar.zst"}
 
 
+STORE = """
+import redis
+from django.conf import settings
+from inference.services import store_request_records
+with redis.from_url(settings.VALKEY_URL) as client:
+    assert store_request_records(client) == 1
+"""
 OLDER = """
 from django.core.management import call_command
 from django.utils import timezone
@@ -227,33 +236,20 @@ def test_an_older_backup_is_brought_to_this_version(
 def test_records_that_waited_are_in_the_database_afterwards_once(
     filled: DataFolder, command: Command, tmp_path: Path
 ) -> None:
-    record = {
-        "request_id": "r-1",
-        "at": time.time(),
-        "kind": "generate",
-        "model": "m",
-        "client": "c",
-        "status": 200,
-        "error": "",
-        "cache": "miss",
-        "endpoint": "/api/generate",
-        "engine_kind": "embedded",
-        "stream": False,
-    }
-    lines = b"".join(
-        json.dumps({"r": json.dumps(each)}).encode() + b"\n" for each in (record, record, {"no": "record"})
-    )
-    with closing(sqlite3.connect(filled.path / "db.sqlite3")) as found:
-        rows = found.execute("SELECT app || '.' || name FROM django_migrations ORDER BY id").fetchall()
-    content = {
-        "data/db.sqlite3": (filled.path / "db.sqlite3").read_bytes(),
-        "data/secret_key": b"the-key-of-this-folder",
-        "waiting/request-records.jsonl": lines,
-    }
-    file = write(tmp_path / "a.tar.zst", content, migrations=tuple(row[0] for row in rows))
-    new = DataFolder(tmp_path / "var")
-    command(new, "restore", file)
-    assert new.query("SELECT request_id FROM inference_inferencerequest") == [("r-1",)]
+    """One had been stored already when the database was copied, one came twice, one is none."""
+    stored, waiting = ({"r": json.dumps(a_record(number), default=str)} for number in (1, 2))
+    folder = filled.copied_to(tmp_path / "var")
+    (folder.path / "valkey").mkdir()
+    with ValkeyServer(folder.path / "run" / "valkey.sock") as server, redis.from_url(server.url) as client:
+        client.xadd(STREAM, stored)
+        folder.run(STORE)
+        for each in (stored, waiting, waiting, {"r": "no record"}):
+            client.xadd(STREAM, each)
+        command(folder, "backup", tmp_path / "a.tar.zst")
+    new = DataFolder(tmp_path / "new")
+    command(new, "restore", tmp_path / "a.tar.zst")
+    ids = new.query("SELECT request_id FROM inference_inferencerequest ORDER BY request_id")
+    assert ids == [(f"{number:032x}",) for number in (1, 2)]
 
 
 def test_a_disk_that_fills_leaves_what_was(
@@ -281,25 +277,41 @@ def test_a_disk_without_room_is_told_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("url", ["sqlite:////tmp/elsewhere.sqlite3", "postgres://me:geheim@127.0.0.1:1/x"])
-def test_another_database_is_told_without_its_password(
-    filled: DataFolder, backup: Path, tmp_path: Path, url: str
+def test_another_database_is_told_without_its_password(filled: DataFolder, tmp_path: Path) -> None:
+    folder = filled.copied_to(tmp_path / "var", DATABASE_URL="postgres://me:geheim@127.0.0.1:1/x")
+    before = folder.contents()
+    for words in (("backup", tmp_path / "a.tar.zst"), ("restore", tmp_path / "a.tar.zst")):
+        with folder.start(*words, stderr=subprocess.PIPE) as process:
+            said = process.communicate(timeout=120)[1]
+        assert process.returncode == 1
+        assert "DATABASE_URL" in said
+        assert "geheim" not in said
+        assert "Traceback" not in said
+    assert folder.contents() == before
+
+
+def test_a_sqlite_file_elsewhere_is_saved_and_not_restored_to(
+    filled: DataFolder, command: Command, backup: Path, tmp_path: Path, settings: Any
 ) -> None:
-    new = DataFolder(tmp_path / "var", DATABASE_URL=url)
-    process = new.start("restore", backup, stderr=subprocess.PIPE)
-    said = process.communicate(timeout=120)[1]
-    assert process.returncode == 1
-    assert "DATABASE_URL names another database" in said
-    assert "geheim" not in said
-    assert "Traceback" not in said
-    assert not new.path.exists()
+    folder = filled.copied_to(tmp_path / "var")
+    elsewhere = (folder.path / "db.sqlite3").rename(tmp_path / "elsewhere.sqlite3")
+    command(filled, "restore", backup, "--dry-run")  # sets the settings of the folder
+    settings.DATA_DIR = folder.path
+    settings.DATABASES["default"]["NAME"] = str(elsewhere)
+    call_command("backup", str(tmp_path / "a.tar.zst"), stdout=StringIO())
+    with pytest.raises(
+        CommandError, match=f"DATABASE_URL names another database than {folder.path}/db.sqlite3"
+    ):
+        call_command("restore", str(tmp_path / "a.tar.zst"), "--force")
+    command(DataFolder(tmp_path / "new"), "restore", tmp_path / "a.tar.zst")
+    assert DataFolder(tmp_path / "new").look(filled.token) == {**RIGHT}
 
 
 def test_a_restore_that_is_killed_amid_unpacking_leaves_the_old_folder_and_the_next_one_clears_up(
     filled: DataFolder, command: Command, tmp_path: Path
 ) -> None:
     folder = filled.copied_to(tmp_path / "var")
-    (folder.path / "archive" / "large").write_bytes(bytes(2**28))
+    (folder.path / "archive" / "large").write_bytes(bytes(2**27))
     command(folder, "backup", tmp_path / "a.tar.zst")
     before = folder.contents()
     half = tmp_path / "var.restoring" / "new" / "archive" / "large"
