@@ -49,10 +49,10 @@ def examine(file: Path, *, force: bool, told: Told) -> Restored:
 def restore(file: Path, *, force: bool, now: datetime, told: Told) -> Restored:
     """Raises BackupError; the data folder is as it was then, unless it says otherwise."""
     folder: Path = settings.DATA_DIR
-    if hindrance := next(_hindrances(force), ""):
-        raise BackupError(hindrance)
     aside = folder.with_name(f"{folder.name}.before-{now:%Y%m%d-%H%M%S}")
     with _opened(file) as raw:
+        if hindrance := next(_hindrances(force), ""):
+            raise BackupError(hindrance)
         manifest = _check(raw, told)
         with _alone():
             return _put_in_place(raw, manifest, aside, told)

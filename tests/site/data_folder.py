@@ -151,11 +151,11 @@ class DataFolder:
         return dict(self.run(LOOK, token))
 
     def contents(self) -> dict[str, str]:
-        """SHA-256 of every file."""
+        """SHA-256 of every file but the lock."""
         return {
             str(each.relative_to(self.path)): sha256(each.read_bytes()).hexdigest()
             for each in sorted(self.path.rglob("*"))
-            if each.is_file()
+            if each.is_file() and each.name != "up.lock"
         }
 
     def query(self, sql: str) -> list[Any]:

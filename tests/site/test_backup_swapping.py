@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from aicleaner_site.backup import swapping
+from aicleaner_site.backup.errors import BackupError
 
 KILLED = """
 import os, signal, sys
@@ -67,9 +68,7 @@ def test_old_data_that_can_t_be_moved_aside_are_told_with_their_place(folder: Pa
     taken = folder.with_name("var.before")
     taken.mkdir()
     (taken / "file").write_text("in the way")
-    with pytest.raises(
-        swapping.BackupError, match=r"in place, but the old data .* lie in .*var\.restoring/new"
-    ):
+    with pytest.raises(BackupError, match=r"in place, but the old data .* lie in .*var\.restoring/new"):
         swapping.put_in_place(folder, swapping.workspace_of(folder), taken)
     assert (folder / "file").read_text() == "new"
     assert swapping.tidy(folder, folder.with_name("var.found")) is not None
