@@ -17,7 +17,10 @@ from tests.bench import Row, quantile
 from tests.inference.serving import Server
 
 STREAMS = 64
-N_REQUESTS = (64, 1984)  # two runs: their difference is free of what starting it costs, some 30 CPU-s give or take one
+N_REQUESTS = (
+    64,
+    1984,
+)  # two runs: their difference is free of what starting it costs, some 30 CPU-s give or take one
 
 
 def run_guidellm(url: str, n_requests: int, folder: Path) -> tuple[float, float]:
