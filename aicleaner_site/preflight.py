@@ -92,6 +92,20 @@ def take_lock() -> IO[str]:
     return file
 
 
+def holder() -> str | None:
+    """Process id of who holds that lock, as far as it is told; None when nobody does. Changes nothing."""
+    try:
+        file = (settings.RUN_DIR / "up.lock").open()
+    except FileNotFoundError:
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read().strip() or "unknown"
+    return None
+
+
 def check_ports() -> None:
     taken: dict[tuple[str, int], str] = {}
     for what, host, port, variable in (

@@ -28,19 +28,26 @@ def server_command(socket: Path, data_dir: Path | None = None) -> list[str]:
 
 
 class ValkeyServer:
-    """A server without persistence for as long as a `with` block lasts; for tests and benchmarks."""
+    """A server for as long as a `with` block lasts; without `data_dir` it keeps nothing."""
 
-    def __init__(self, socket: Path) -> None:
-        self.socket = socket
+    def __init__(self, socket: Path, data_dir: Path | None = None) -> None:
+        self.socket, self.data_dir = socket, data_dir
         self.url = f"unix://{socket}"
 
     def __enter__(self) -> "ValkeyServer":
         self.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         launcher = [sys.executable, str(Path(__file__).with_name("child.py"))]
         self.process = subprocess.Popen(
-            [*launcher, *server_command(self.socket)], stdout=subprocess.DEVNULL, env={"PATH": os.defpath}
+            [*launcher, *server_command(self.socket, self.data_dir)],
+            stdout=subprocess.DEVNULL,
+            env={"PATH": os.defpath},
         )
-        wait_for_valkey(self.url, seconds=15)
+        try:
+            wait_for_valkey(self.url, seconds=15)
+        except BaseException:
+            self.process.kill()
+            self.process.wait(10)
+            raise
         return self
 
     def __exit__(

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -40,14 +40,7 @@ def store_request_records(client: "Redis") -> int:
     n_read = 0
     for start in ("0", ">"):  # first what an earlier worker left unacknowledged
         while batch := _read(client, start):
-            found = [each for _, fields in batch if (each := _record(fields)) is not None]
-            n_refused = len(batch) - len(found)
-            costs.price(found)
-            rows = [row for each in found if (row := _row(each)) is not None]
-            n_refused += len(found) - len(rows)
-            _judge(rows, found)
-            n_refused += _store(rows, _uses(found))
-            _keep_prompts(found)
+            n_refused = store_entries([fields for _, fields in batch])
             ids = [entry_id for entry_id, _ in batch]
             client.xack(STREAM, GROUP, *ids)
             client.xdel(STREAM, *ids)
@@ -55,6 +48,18 @@ def store_request_records(client: "Redis") -> int:
                 client.incrby(REFUSED_KEY, n_refused)
             n_read += len(batch)
     return n_read
+
+
+def store_entries(entries: Sequence[dict[bytes, bytes] | None]) -> int:
+    """Make rows of entries of the stream, as the gateway writes them; returns how many can't become one."""
+    found = [each for fields in entries if (each := _record(fields)) is not None]
+    costs.price(found)
+    rows = [row for each in found if (row := _row(each)) is not None]
+    n_refused = len(entries) - len(rows)
+    _judge(rows, found)
+    n_refused += _store(rows, _uses(found))
+    _keep_prompts(found)
+    return n_refused
 
 
 def _judge(rows: list[InferenceRequest], records: list[dict[str, Any]]) -> None:

@@ -71,7 +71,7 @@ class ArchiveForm(_PackingForm):
         return values
 
 
-class RestoreForm(_PackingForm):
+class UnarchiveForm(_PackingForm):
     engine = forms.ChoiceField(label="Engine")
     target = forms.CharField(label="Name of the model", max_length=200, strip=True)
     after = forms.ChoiceField(
@@ -92,5 +92,5 @@ class RestoreForm(_PackingForm):
         values = super().clean() or {}
         if not self.errors:
             same = {"target": "target", "engine": "engine"}
-            self.check(JobKind.RESTORE, values["engine"], self.archive.file, values["target"], same)
+            self.check(JobKind.UNARCHIVE, values["engine"], self.archive.file, values["target"], same)
         return values

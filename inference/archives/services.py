@@ -57,11 +57,11 @@ def delete_source(archive: ModelArchive, *, now: datetime) -> None:
 def delete_archive(
     archive: ModelArchive, *, who: str, now: datetime, but_for: ModelJob | None = None
 ) -> None:
-    """The file goes; the row says when and by whom. Raises NotAllowedError while a job restores from it."""
+    """The file goes; the row says when and by whom. Raises NotAllowedError while a job unarchives it."""
     jobs = ModelJob.objects.filter(source=archive.file, state__in=(JobState.QUEUED, JobState.RUNNING))
     job = jobs.exclude(pk=but_for.pk if but_for else 0).first()
     if job is not None:
-        raise NotAllowedError(f"Model job {job.pk} ({job.state}) restores from it.")
+        raise NotAllowedError(f"Model job {job.pk} ({job.state}) unarchives it.")
     try:
         archive.path.unlink(missing_ok=True)
     except OSError as error:

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods
 
 from inference import tasks
 from inference.archives import selectors, services
-from inference.archives.forms import ArchiveForm, RestoreForm
+from inference.archives.forms import ArchiveForm, UnarchiveForm
 from inference.errors import NotAllowedError
 from inference.jobs import services as jobs
 from inference.jobs.parameters import JobParameters
@@ -49,14 +49,14 @@ def archive_list(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @never_cache
-def restore(request: HttpRequest, archive_id: int) -> HttpResponse:
+def unarchive(request: HttpRequest, archive_id: int) -> HttpResponse:
     _staff_only(request)
     archive = _present(archive_id)
-    form = RestoreForm(archive, request.POST if request.method == "POST" else None)
+    form = UnarchiveForm(archive, request.POST if request.method == "POST" else None)
     if form.is_valid() and form.checked is not None:
-        return redirect("job", _start(request, JobKind.RESTORE, *form.checked).pk)
+        return redirect("job", _start(request, JobKind.UNARCHIVE, *form.checked).pk)
     context = {"archive": archive, "form": form}
-    return render(request, "inference/archive_restore.html", context, status=400 if form.errors else 200)
+    return render(request, "inference/archive_unarchive.html", context, status=400 if form.errors else 200)
 
 
 @require_http_methods(["GET", "POST"])

@@ -1,4 +1,4 @@
-"""A job in the foreground: what `manage.py quantize`, `quality`, `archive` and `restore` share."""
+"""A job in the foreground: what `manage.py quantize`, `quality`, `archive` and `unarchive` share."""
 
 import getpass
 import json
@@ -193,6 +193,10 @@ class Bar:
         else:
             self.out.write(text + "\n")
         self.out.flush()
+
+    def step(self, name: str, done: int, total: int) -> None:
+        """Of bytes."""
+        self.show({"type": "step", "step": name, "done": done, "total": total, "unit": "bytes"})
 
     def close(self) -> None:
         if self.tty:

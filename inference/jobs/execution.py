@@ -148,7 +148,7 @@ class Execution:
         """Only now: what takes its place is whole and listed."""
         if self.archive is not None:
             archives.delete_source(self.archive, now=timezone.now())
-        elif self.job.kind == "restore" and (used := find_archive(self.job.source)) is not None:
+        elif self.job.kind == "unarchive" and (used := find_archive(self.job.source)) is not None:
             archives.delete_archive(used, who=self.job.who, now=timezone.now(), but_for=self.job)
 
     def _plan(self, parameters: JobParameters) -> JobPlan:
@@ -219,7 +219,7 @@ class Execution:
             self.archive = archives.record_archive(
                 self.job, plan.engine_kind, self.folder, message, now=timezone.now()
             )
-        elif kind == "restored":
+        elif kind == "unarchived":
             services.record_result(self.job, message)
         elif kind in MEASURES:
             if kind in WITH_PROMPTS:

@@ -23,7 +23,7 @@ LEVELS = {
     "F16": "FP16 (F16)",
 }
 # inference.archives has the forms of the others
-KINDS = [each for each in JobKind.choices if each[0] not in {JobKind.ARCHIVE, JobKind.RESTORE}]
+KINDS = [each for each in JobKind.choices if each[0] not in {JobKind.ARCHIVE, JobKind.UNARCHIVE}]
 MAKERS = [
     ("auto", "the engine where it can, else our own writer"),
     ("engine", "the engine (its create ... quantize)"),

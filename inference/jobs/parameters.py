@@ -108,8 +108,8 @@ def check(kind: str, source: str, target: str, parameters: JobParameters) -> tup
     """Full names of source and target, after everything that can be known before the work. Raises JobInputError."""
     asked = engine(parameters.engine_kind)
     known = asked.tags
-    if kind == JobKind.RESTORE:
-        return _check_restore(source, target, known)
+    if kind == JobKind.UNARCHIVE:
+        return _check_unarchive(source, target, known)
     source = _name("source", source)
     if source not in known:
         raise JobInputError(
@@ -221,7 +221,7 @@ def _check_archive(asked: EngineModels, source: str, packing: Packing) -> str:
     return suggested_file(source, timezone.now(), packing)
 
 
-def _check_restore(source: str, target: str, known: dict[str, Tag]) -> tuple[str, str]:
+def _check_unarchive(source: str, target: str, known: dict[str, Tag]) -> tuple[str, str]:
     """`source`: an archive's file, or the model that was archived."""
     archive = find_archive(source) or find_archive(full_name(source))
     if archive is None:

@@ -192,7 +192,7 @@ def asked(job: ModelJob) -> list[tuple[str, str]]:
             ("File", job.target),
             ("The model is", after),
         ]
-    if job.kind == JobKind.RESTORE:
+    if job.kind == JobKind.UNARCHIVE:
         after = "deleted once the model is made" if parameters.delete_after else "kept"
         return [
             ("File", job.source),

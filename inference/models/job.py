@@ -29,7 +29,7 @@ class JobKind(models.TextChoices):
     DISTILL = "distill", "Distil"
     MEASURE = "measure"
     ARCHIVE = "archive"
-    RESTORE = "restore"
+    UNARCHIVE = "unarchive"
 
 
 class ModelJob(models.Model):
@@ -46,7 +46,7 @@ class ModelJob(models.Model):
     reason = models.CharField(max_length=500, blank=True)  # why it ended before its end
     progress = models.JSONField(default=dict)  # step, done, total, unit
     steps = models.JSONField(default=list)  # those that are over: [{step, took_s}]
-    result = models.JSONField(default=dict)  # of what made neither a variant nor an archive: a restore
+    result = models.JSONField(default=dict)  # of what made neither a variant nor an archive: an unarchive job
     retry_of = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="retries")
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True, blank=True)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Collection
 
 from inference.names import full_name
-from inference.work.archive import archive_model, restore_model
+from inference.work.archive import archive_model, unarchive_model
 from inference.work.engine import EngineClient
 from inference.work.make import make_variant
 from inference.work.make_distilled import make_distilled
@@ -16,7 +16,7 @@ from inference.work.prompts import ChatTemplate, digest, read_for_importance
 from inference.work.quality import compare_answers, compare_tokens
 from inference.work.speed import compare_speed
 
-PACKING = {"archive": archive_model, "restore": restore_model}
+PACKING = {"archive": archive_model, "unarchive": unarchive_model}
 
 
 def main() -> int:

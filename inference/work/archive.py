@@ -206,7 +206,7 @@ def _gguf(file: Path, total: int) -> Iterator[bytes]:
                 return
 
 
-def restore_model(engine: EngineClient, plan: JobPlan) -> None:
+def unarchive_model(engine: EngineClient, plan: JobPlan) -> None:
     """`plan.target` exists afterwards, from the same bytes; or nothing of it. Raises WorkError.
 
     The archive is read whole first, and then straight into the engine: no room is needed but the engine's."""
@@ -225,7 +225,7 @@ def restore_model(engine: EngineClient, plan: JobPlan) -> None:
                 engine.delete(plan.target)
                 raise WorkError(f"The engine changed the file of {plan.target}; it was deleted again.")
     say(
-        "restored",
+        "unarchived",
         model_digest=made.digest,
         sha256=about.sha256,
         compared=file is not None,

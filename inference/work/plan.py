@@ -9,7 +9,7 @@ from inference.distillation.settings import Distillation
 from inference.quality.labelled import Labelled
 
 DYNAMIC = "dynamic"  # the level that chooses a type for each tensor
-Kind = Literal["quantize", "prune", "distill", "measure", "archive", "restore"]
+Kind = Literal["quantize", "prune", "distill", "measure", "archive", "unarchive"]
 Packing = Literal["gzip", "zstd"]
 Maker = Literal["auto", "engine", "own", "llama-quantize"]
 
@@ -45,7 +45,7 @@ class Calibration(BaseModel):
 
 class JobPlan(BaseModel):
     """`quantize`, `prune` and `distill` make `target` from `source` and measure both; `measure` compares two models that exist.
-    `archive` packs `source` in `folder`, `restore` makes `target` from the file `archive`."""
+    `archive` packs `source` in `folder`, `unarchive` makes `target` from the file `archive`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -111,7 +111,7 @@ def test_a_model_is_archived_deleted_and_made_again_bit_for_bit(
         ("mia", "delete", "done")
     ]
 
-    job = run_it(make_job("restore", archive.file))
+    job = run_it(make_job("unarchive", archive.file))
     assert (job.state, job.reason, job.target) == (JobState.DONE, "", cold)
     assert sha(client_of.file_of(cold)) == archive.sha256
     again = client_of.show(cold)
@@ -142,14 +142,14 @@ def test_the_model_stays_unless_chosen_and_the_archive_goes_when_chosen(
 ) -> None:
     archive = archived()
     assert cold in client_of.tags()
-    job = run_it(make_job("restore", cold, "cold:again", delete=True))
+    job = run_it(make_job("unarchive", cold, "cold:again", delete=True))
     assert job.state == JobState.DONE
     assert sha(client_of.file_of("cold:again")) == archive.sha256
     archive.refresh_from_db()
     assert (archive.state, archive.gone_by) == (ModelArchive.State.GONE, "mia")
     assert not archive.path.exists()
     with pytest.raises(JobInputError, match="There is no archive of 'cold:model'"):
-        make_job("restore", cold, "cold:third")
+        make_job("unarchive", cold, "cold:third")
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_a_full_disk_is_known_before_the_work(
         packing.archive_model(client_of, plan_of(engine, "archive", tmp_path, source=SOURCE))
     assert not (tmp_path / packing.PACKED).exists()
     with pytest.raises(WorkError, match=r"has 1 MiB free, and 8 MiB are needed"):
-        packing.restore_model(client_of, plan_of(engine, "restore", tmp_path, archive=archive.path))
+        packing.unarchive_model(client_of, plan_of(engine, "unarchive", tmp_path, archive=archive.path))
     assert cold not in client_of.tags()
 
 
@@ -213,16 +213,16 @@ def test_a_damaged_archive_is_refused_and_the_model_not_made(
         b"no archive at all",
     ):
         archive.path.write_bytes(damage)
-        job = run_it(make_job("restore", archive.file))
+        job = run_it(make_job("unarchive", archive.file))
         assert job.state == JobState.FAILED
         assert job.reason.startswith(f"The archive {archive.file} is damaged")
         assert cold not in client_of.tags()
     archive.path.write_bytes(whole)
-    assert run_it(make_job("restore", archive.file)).state == JobState.DONE
+    assert run_it(make_job("unarchive", archive.file)).state == JobState.DONE
     assert sha(client_of.file_of(cold)) == sha(FILE)
     archive.path.unlink()
     with pytest.raises(JobInputError, match=r"is gone from"):
-        make_job("restore", archive.file)
+        make_job("unarchive", archive.file)
 
 
 def test_an_archive_whose_model_is_another_than_it_says_is_refused(tmp_path: Path) -> None:
@@ -257,9 +257,9 @@ def test_a_model_in_use_is_kept_and_the_archive_too(client_of: EngineClient, col
     assert job.archives.get().path.is_file()
 
 
-def test_an_archive_that_a_job_restores_from_is_not_deleted(cold: str) -> None:
+def test_an_archive_that_a_job_unarchives_is_not_deleted(cold: str) -> None:
     archive = archived(delete=True)
-    job = make_job("restore", archive.file)
+    job = make_job("unarchive", archive.file)
     with pytest.raises(NotAllowedError, match=f"Model job {job.pk}"):
         archives.delete_archive(archive, who="tom", now=timezone.now())
     assert archive.path.is_file()
@@ -288,7 +288,7 @@ def test_a_record_that_can_not_be_stored_leaves_no_file_and_touches_no_other(
     assert packing.read_back(archive.path, "check").sha256 == archive.sha256
 
 
-def test_the_commands_archive_and_restore(
+def test_the_commands_archive_and_unarchive(
     capsys: pytest.CaptureFixture[str], client_of: EngineClient, cold: str
 ) -> None:
     call_command("archive", cold, "--delete", "--json")
@@ -296,20 +296,20 @@ def test_the_commands_archive_and_restore(
     assert (told["state"], told["archive"]["sha256"]) == ("done", sha(FILE))
     assert told["archive"]["ratio"] == told["archive"]["archive_bytes"] / told["archive"]["size_bytes"]
     assert cold not in client_of.tags()
-    call_command("restore", cold)
+    call_command("unarchive", cold)
     captured = capsys.readouterr()
-    assert "restore cold-model-" in captured.out
+    assert "unarchive cold-model-" in captured.out
     assert "check the archive: " in captured.err  # the bar
     assert sha(client_of.file_of(cold)) == told["archive"]["sha256"]
     with pytest.raises(CommandError, match="target: There is a model cold:model already"):
-        call_command("restore", cold)
+        call_command("unarchive", cold)
     with pytest.raises(CommandError, match="source: There is no archive of 'nobody'"):
-        call_command("restore", "nobody")
+        call_command("unarchive", "nobody")
     with pytest.raises(CommandError, match="source: The engine has no model nobody"):
         call_command("archive", "nobody")
 
 
-def test_the_page_lists_archives_restores_and_deletes(staff: Client, cold: str) -> None:
+def test_the_page_lists_archives_unarchives_and_deletes(staff: Client, cold: str) -> None:
     assert f"embedded|{COLD}" in staff.get("/models/archives/").content.decode()
     wrong = staff.post("/models/archives/", {"model": "embedded|nobody:latest", "after": "keep"})
     assert wrong.status_code == 400
@@ -325,28 +325,28 @@ def test_the_page_lists_archives_restores_and_deletes(staff: Client, cold: str) 
     assert f"{archive.ratio * 100:.1f} %" in page
     assert archive.sha256 in staff.get(f"/models/jobs/{job.pk}/").content.decode()
     wrong = staff.post(
-        f"/models/archives/{archive.pk}/restore/", {"engine": "embedded", "target": "a b", "after": "keep"}
+        f"/models/archives/{archive.pk}/unarchive/", {"engine": "embedded", "target": "a b", "after": "keep"}
     )
     assert "is no model name" in wrong.content.decode()
     staff.post(
-        f"/models/archives/{archive.pk}/restore/", {"engine": "embedded", "target": COLD, "after": "keep"}
+        f"/models/archives/{archive.pk}/unarchive/", {"engine": "embedded", "target": COLD, "after": "keep"}
     )
-    restoring = ModelJob.objects.get(kind="restore")
-    assert b"restores from it" in staff.post(f"/models/archives/{archive.pk}/delete/", follow=True).content
-    run_it(restoring)
-    assert restoring.state == JobState.DONE
-    assert b"is compared" in staff.get(f"/models/jobs/{restoring.pk}/").content
+    unarchiving = ModelJob.objects.get(kind="unarchive")
+    assert b"unarchives it" in staff.post(f"/models/archives/{archive.pk}/delete/", follow=True).content
+    run_it(unarchiving)
+    assert unarchiving.state == JobState.DONE
+    assert b"is compared" in staff.get(f"/models/jobs/{unarchiving.pk}/").content
     assert archive.path.is_file()
     assert archive.file in staff.get(f"/models/archives/{archive.pk}/delete/").content.decode()
     staff.post(f"/models/archives/{archive.pk}/delete/")
     assert not archive.path.exists()
     assert "deleted by boss" in " ".join(staff.get("/models/archives/").content.decode().split())
-    assert staff.get(f"/models/archives/{archive.pk}/restore/").status_code == 404
+    assert staff.get(f"/models/archives/{archive.pk}/unarchive/").status_code == 404
 
 
 def test_only_staff_archive_and_nobody_without_a_login_sees_any(client: Client, cold: str) -> None:
     archive = archived()
-    paths = [f"/models/archives/{archive.pk}/{what}/" for what in ("restore", "delete")]
+    paths = [f"/models/archives/{archive.pk}/{what}/" for what in ("unarchive", "delete")]
     for path in ("/models/archives/", *paths):
         assert client.get(path).status_code == 302
     client.force_login(User.objects.create(username="guest"))

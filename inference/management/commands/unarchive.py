@@ -1,4 +1,4 @@
-"""`manage.py restore`: make an archived model again."""
+"""`manage.py unarchive`: make an archived model again."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -10,8 +10,8 @@ class Command(JobCommand):
     help = f"""\
 Make a model again from its archive, bit for bit.
 
-  manage.py restore llava:13b
-  manage.py restore llava-13b-20261125-010203.tar.gz --target llava:again
+  manage.py unarchive llava:13b
+  manage.py unarchive llava-13b-20261125-010203.tar.gz --target llava:again
 
 {JobCommand.__doc__}"""
     measures = False
@@ -27,4 +27,4 @@ Make a model again from its archive, bit for bit.
         super().add_arguments(parser)
 
     def handle(self, *args: object, **options: Any) -> None:
-        self.run("restore", options["source"], options["target"], options, delete_after=options["delete"])
+        self.run("unarchive", options["source"], options["target"], options, delete_after=options["delete"])
