@@ -39,7 +39,7 @@ def answering_engine(kind: str, source: str) -> str:
     up = [each for each in asked if not each.problem]
     if not up:
         raise JobInputError("engine", " ".join(each.problem for each in asked))
-    if kind == JobKind.RESTORE:
+    if kind == JobKind.UNARCHIVE:
         archive = find_archive(source) or find_archive(full_name(source))
         having = [each for each in up if archive is not None and each.name == archive.engine_kind]
     else:
