@@ -70,7 +70,7 @@ def test_it_is_counted_once_however_the_records_come(own_store: redis.Redis) -> 
     assert sums() == counted
     assert sum(each[4] for each in counted) == InferenceRequest.objects.exclude(done_reason="load").count()
     ModelUse.objects.all().delete()
-    import_module("inference.migrations.0011_use_of_models").count_earlier(apps, None)
+    import_module("inference.migrations.0012_use_of_models").count_earlier(apps, None)
     assert sums() == counted
 
 

@@ -31,7 +31,7 @@ def count_earlier(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('inference', '0010_distillation'),
+        ('inference', '0011_unarchive'),
     ]
 
     operations = [
