@@ -74,7 +74,8 @@ def tell(
     repeat_s = alert.rule.repeat_s if alert.rule is not None and step is None else 0
     if alert.is_open and repeat_s and (not reason or alert.repeat_at):
         alert.repeat_at = now + timedelta(seconds=repeat_s)
-    alert.save(update_fields=["n_notices", "told_at", "repeat_at"])
+    alert.end_untold = event is NoticeEvent.RESOLVED and bool(reason and told)
+    alert.save(update_fields=["n_notices", "told_at", "repeat_at", "end_untold"])
     transaction.on_commit(wake_worker)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from monitoring.alerts import deliveries, services, tending
 from monitoring.alerts.deliveries import LEASE_S, MOST_PAUSE_S, pause_s
+from monitoring.alerts.notices import NoticeEvent, held_back
 from monitoring.channels import CHANNELS
 from monitoring.channels.base import ChannelError, Notice
 from monitoring.channels.log import LogChannel
@@ -449,6 +450,9 @@ def test_every_firing_is_sent_or_held_back_with_a_reason_or_given_up(
                 silenced = any(each.is_active(bench.clock()) for each in Silence.objects.all())
                 known = alert.told_at is not None or alert.acknowledged_at is not None
                 assert known or silenced, "an open alert that nobody was told of"
+            if alert.end_untold:
+                assert alert.told_at is not None
+                assert held_back(alert, NoticeEvent.RESOLVED, bench.clock()), "its end is told to nobody"
         keys = [each.key for each in channel.got]
         assert len(keys) == len(set(keys))
         assert Rule.objects.count() >= 1

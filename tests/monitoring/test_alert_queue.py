@@ -36,9 +36,7 @@ def fires(bench: Bench, n: int) -> None:
 
 def test_what_quiet_hours_hold_back_stands_in_nobodys_way(receiver: HttpReceiver) -> None:
     url = {"url": f"{receiver.url}/hook", "signing_secret": SECRET}
-    night = configure(
-        "webhook", {}, url, name="night", quiet_from=time(7, 59), quiet_to=time(9), zone="UTC"
-    )
+    night = configure("webhook", {}, url, name="night", quiet_from=time(7, 59), quiet_to=time(9), zone="UTC")
     bench = Bench()
     fires(bench, 12)
     bench.work()
@@ -83,7 +81,9 @@ def test_a_long_queue_is_told_whole_each_notice_once_and_in_order(receiver: Http
     configure("webhook", {}, {"url": receiver.url, "signing_secret": SECRET})
     bench = Bench()
     fires(bench, 12)
-    bench.heat(None, **{f"load{number}": 50.0 for number in range(6)}, **{f"load{n}": 95.0 for n in range(6, 12)})
+    bench.heat(
+        None, **{f"load{number}": 50.0 for number in range(6)}, **{f"load{n}": 95.0 for n in range(6, 12)}
+    )
     bench.work()
     events = [got.json["event"] for got in receiver.got]
     assert sorted(events) == ["fired"] * 6 + ["resolved"] * 6

@@ -148,6 +148,55 @@ def test_each_window_holds_back_and_what_still_fires_after_it_is_told_once(chann
     assert channel.events == ["fired", "repeat"]
 
 
+@pytest.mark.django_db
+def test_who_was_told_of_a_fire_hears_after_the_silence_that_it_is_over(channel: TestChannel) -> None:
+    make_rule(repeat_s=0)
+    bench = Bench()
+    bench.heat(95)
+    bench.work()
+    for start, end in ((1, 100), (50, 200)):  # the second begins after the end of the alert, and ends last
+        services.create_silence(
+            Silence(matchers="rule=Heat", start=at(start), end=at(end), author="sam", reason="works")
+        )
+    bench.heat(95, 50)
+    bench.now = 30
+    bench.heat(95, 50)  # it begins and ends in the silence: nobody was told, nobody hears of its end
+    bench.work(100)
+    assert channel.events == ["fired"]
+    bench.work(100)
+    assert channel.events == ["fired"]  # four changes in so short a time: it flaps
+    bench.now = 1000
+    bench.heat(50)
+    bench.work()
+    assert channel.events == ["fired", "resolved"]
+    assert channel.got[1].text == "Heat on box: resolved 16 min ago, after 2 s, worst 95 %"
+    bench.work(1000)
+    assert len(channel.got) == 2
+
+
+@pytest.mark.django_db
+def test_what_ends_in_one_window_of_many_is_told_once(channel: TestChannel) -> None:
+    make_rule(repeat_s=0)
+    bench = Bench()
+    services.create_silence(
+        Silence(
+            matchers="rule=Heat", start=at(100), end=at(30 * 24 * HOUR), author="sam", reason="nights",
+            rrule="FREQ=DAILY", zone="Europe/Berlin", length_s=HOUR, told_to=at(0),
+        )
+    )  # fmt: skip
+    bench.heat(95)
+    bench.work()
+    bench.now = 200
+    bench.heat(50)
+    bench.work()
+    assert channel.events == ["fired"]
+    bench.work(HOUR)
+    assert channel.events == ["fired", "resolved"]
+    for _ in range(3):
+        bench.work(24 * HOUR)
+    assert channel.events == ["fired", "resolved"]
+
+
 FORM = {"matchers": "rule=Heat", "reason": "works", "lasts": "3600", "zone": "Europe/Berlin"}
 
 

@@ -111,7 +111,9 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
                 line = key.start_mark.line + 1
-                raise AlertsFileError([f"line {line}: {key.value}: it stands twice in one mapping: leave one out."])
+                raise AlertsFileError(
+                    [f"line {line}: {key.value}: it stands twice in one mapping: leave one out."]
+                )
             seen.add(str(key.value) if isinstance(key, yaml.ScalarNode) else "")
         return super().construct_mapping(node, deep)
 
