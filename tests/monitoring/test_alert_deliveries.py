@@ -224,6 +224,17 @@ def test_the_cooldown_holds_back_and_what_still_fires_is_told_after_it(channel: 
     assert channel.events == ["fired", "resolved", "fired"]
 
 
+def test_a_rise_in_severity_passes_the_cooldown_from_one_episode_to_the_next(channel: TestChannel) -> None:
+    make_rule(critical_at=98, cooldown_s=300)
+    bench = Bench()
+    for value in (95, 50, 99, 50, 99):
+        bench.heat(value)
+        bench.work()
+    assert [(each.event, each.severity) for each in channel.got] == [
+        ("fired", "warning"), ("resolved", "warning"), ("fired", "critical"), ("flapping", "critical"),
+    ]  # fmt: skip
+
+
 def test_a_resolve_goes_only_to_whom_the_fire_was_told(channel: TestChannel) -> None:
     make_rule(cooldown_s=3600)
     bench = Bench()
