@@ -84,6 +84,8 @@ HELP = {
     "cpu_steal_percent": "Share of the time that the hypervisor gave to others.",
     "memory_used_percent": "Share of the memory that is not available to new processes.",
     "disk_util_percent": "Share of the time in which the disk had something to do.",
+    "network_total_receive_bytes_per_s": "Traffic into the machine, over the interfaces that lie on no other.",
+    "network_total_transmit_bytes_per_s": "Traffic out of the machine, over the interfaces that lie on no other.",
     "engine_up": "1 while the engine answers.",
     "engine_cpu_share_percent": "Share of the loaded models' bytes that lies outside GPU memory.",
     "engine_memory_bytes": "Memory of all loaded models together, GPU memory included.",
