@@ -48,6 +48,8 @@ def parse_rule(text: str, start: datetime) -> rrule:
         )
     if parts.get("UNTIL", "").endswith("Z"):
         raise RecurrenceError("UNTIL is wall-clock time: write it without Z.")
+    if {"COUNT", "UNTIL"} <= set(parts):
+        raise RecurrenceError("COUNT or UNTIL, not both.")
     if not parts.get("INTERVAL", "1").isdecimal() or int(parts.get("INTERVAL", "1")) < 1:
         raise RecurrenceError("INTERVAL is a whole number from 1 on.")
     try:

@@ -113,6 +113,8 @@ def test_an_instant_is_in_a_window_of_a_wide_look_if_it_is_in_one_of_a_narrow_lo
         ("FREQ=DAILY;BYHOUR=3", "leave BYHOUR"),
         ("FREQ=DAILY;UNTIL=20270101T000000Z", "without Z"),
         ("FREQ=DAILY;BYMONTH=2,4;BYMONTHDAY=31", "none of these months"),
+        ("FREQ=DAILY;COUNT=3;UNTIL=20280101", "not both"),
+        ("FREQ=DAILY;BYDAY=MO;BYSETPOS=2", "BYSETPOS picks"),
         ("FREQ=DAILY;BYDAY=XX", "no RRULE"),
         ("FREQ=DAILY;FOO=1", "no RRULE"),
         ("FREQ=DAILY;INTERVAL=0", "INTERVAL is"),
