@@ -142,8 +142,6 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
             for name in ("fire_at", "clear_at"):
                 if found.get(name) is None and name not in self.errors:
                     self.add_error(name, "Give a number.")
-        if kind != Kind.COMPOSITE and not found.get("series") and "series" not in self.errors:
-            self.add_error("series", "Choose a series: begin to type, and the names that exist are offered.")
         if kind == Kind.COMPOSITE and len(found.get("members") or ()) < 2:
             self.add_error("members", "Choose two rules or more; a composite joins them.")
         if kind == Kind.COMPOSITE and self.instance.pk and self.instance.rule_set.exists():

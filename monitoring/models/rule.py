@@ -202,6 +202,8 @@ class Rule(models.Model):
             raise ValidationError(errors)
 
     def _errors_of_series(self, kind: Kind) -> dict[str, str]:
+        if not self.series:
+            return {"series": "Choose a series: begin to type, and the names that exist are offered."}
         errors = {}
         try:
             selector = parse_selector(self.series)
