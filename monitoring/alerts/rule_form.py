@@ -6,6 +6,7 @@ from django import forms
 
 from monitoring.alerts.baselines import Side
 from monitoring.alerts.conditions import Kind
+from monitoring.alerts.forms import Chosen
 from monitoring.models import EscalationPolicy, Rule
 from monitoring.models.rule import HOUR_S
 
@@ -102,6 +103,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
             "load": forms.TextInput(attrs={"list": "metric-names", "autocomplete": "off"}),
             "members": forms.CheckboxSelectMultiple,
         }
+        field_classes: ClassVar = {"members": Chosen}
         help_texts: ClassVar = {
             "fire_at": "It fires when this value is reached: hours of a forecast, σ of a deviation, else in the series' unit"
         }
