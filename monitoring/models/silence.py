@@ -40,7 +40,7 @@ class Silence(models.Model):
 
     def clean(self) -> None:
         try:
-            if not parse_matchers(self.matchers):
+            if not parse_matchers(self.matchers, typed=True):
                 raise ValidationError(
                     {"matchers": "Give at least one, such as rule=Memory: none would silence everything."}
                 )
