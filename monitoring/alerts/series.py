@@ -179,7 +179,7 @@ def format_value(value: float | None, unit: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 5 min`, `2 d 4 h`."""
+    """`45 s`, `12 min`, `1 min 30 s`, `3 h 5 min`, `2 d 4 h`."""
     whole = max(int(seconds), 0)
     parts = (
         (whole // 86400, "d"),
@@ -188,4 +188,4 @@ def duration(seconds: float) -> str:
         (whole % 60, "s"),
     )
     shown = [f"{number} {unit}" for number, unit in parts if number]
-    return " ".join(shown[:2]) if whole >= 3600 else (shown[0] if shown else "0 s")
+    return " ".join(shown[:2]) or "0 s"

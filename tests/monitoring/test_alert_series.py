@@ -133,8 +133,8 @@ def test_values_and_durations_are_written_as_people_do() -> None:
     assert format_value(61000.0, "ms") == "61 s"
     assert format_value(3 * 2**30, "B/h") == "3.00 GiB/h"
     assert [format_value(hours, "h") for hours in (36.0, 60.0)] == ["36 h", "2.5 d"]
-    assert [duration(each) for each in (0, 45, 725, 3600, 11100, 187200)] == [
-        *("0 s", "45 s", "12 min", "1 h", "3 h 5 min", "2 d 4 h"),
+    assert [duration(each) for each in (0, 45, 90, 720, 3600, 11100, 187200)] == [
+        *("0 s", "45 s", "1 min 30 s", "12 min", "1 h", "3 h 5 min", "2 d 4 h"),
     ]
 
 

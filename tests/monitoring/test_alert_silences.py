@@ -187,7 +187,7 @@ def test_who_was_told_of_a_fire_hears_after_the_silence_that_it_is_over(channel:
     bench.heat(50)
     bench.work()
     assert channel.events == ["fired", "resolved"]
-    assert channel.got[1].text == "Heat on box: resolved 16 min ago, after 2 s, worst 95 %"
+    assert channel.got[1].text == "Heat on box: resolved 16 min 38 s ago, after 2 s, worst 95 %"
     bench.work(1000)
     assert len(channel.got) == 2
 
