@@ -29,17 +29,17 @@ KEPT = timedelta(days=400)
 
 def tend(now: datetime) -> None:
     """One look at everything that is open: first the ends of silences, so that who was told before hears that it still
-    fires before the steps of an escalation draw in others."""
+    fires before the steps of an escalation draw in others; then the ends of episodes before the beginnings of the next."""
     for silence in Silence.objects.filter(closed=False, start__lte=now):
         end = silence.last_end(now)
         if end is not None and (silence.told_to is None or silence.told_to < end):
             _close_window(silence.pk, end, now)
         elif silence.end <= now:  # it ended between two windows
             Silence.objects.filter(pk=silence.pk).update(closed=True)
-    for alert_id in Alert.objects.filter(resolved_at=None).values_list("pk", flat=True):
-        _tend_alert(alert_id, now)
     for alert_id in Alert.objects.filter(end_untold=True).values_list("pk", flat=True):
         _tell_end(alert_id, now)
+    for alert_id in Alert.objects.filter(resolved_at=None).values_list("pk", flat=True):
+        _tend_alert(alert_id, now)
 
 
 @transaction.atomic

@@ -193,6 +193,23 @@ def test_who_was_told_of_a_fire_hears_after_the_silence_that_it_is_over(channel:
 
 
 @pytest.mark.django_db
+def test_after_a_silence_the_end_of_one_episode_is_told_before_the_beginning_of_the_next(
+    channel: TestChannel,
+) -> None:
+    make_rule(repeat_s=0)
+    bench = Bench()
+    bench.heat(95)
+    bench.work()
+    services.create_silence(
+        Silence(matchers="rule=Heat", start=at(1), end=at(100), author="sam", reason="works")
+    )
+    bench.heat(50, 95)
+    bench.work(100)
+    assert channel.events == ["fired", "resolved", "fired"]
+    assert [each.alert_id for each in channel.got] == sorted(each.alert_id for each in channel.got)
+
+
+@pytest.mark.django_db
 def test_what_ends_in_one_window_of_many_is_told_once(channel: TestChannel) -> None:
     make_rule(repeat_s=0)
     bench = Bench()
