@@ -5,6 +5,8 @@ from datetime import time
 
 import aiohttp
 import pytest
+from celery import current_app
+from kombu.exceptions import KombuError
 
 from monitoring.alerts import deliveries
 from monitoring.channels import http
@@ -89,3 +91,15 @@ def test_a_long_queue_is_told_whole_each_notice_once_and_in_order(receiver: Http
     assert sorted(events) == ["fired"] * 6 + ["resolved"] * 6
     assert len({got.headers["idempotency-key"] for got in receiver.got}) == 12
     assert set(Delivery.objects.values_list("status", flat=True)) == {"sent", "folded"}
+
+
+def test_nobody_waits_for_a_valkey_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sleep(seconds: float) -> None:
+        raise AssertionError(f"it would have waited {seconds} s")
+
+    monkeypatch.setattr("kombu.utils.functional.sleep", sleep)
+    with (
+        current_app.connection_for_write("redis+socket:///nowhere/valkey.sock") as broker,
+        pytest.raises(KombuError),
+    ):
+        _ = broker.default_channel
