@@ -18,7 +18,7 @@ METRICS = frozenset(
         *("memory_used_percent", "memory_used_bytes", "memory_total_bytes", "swap_used_bytes"),
         *("pressure_cpu_some_percent", "pressure_memory_full_percent", "pressure_io_full_percent"),
         *("disk_read_bytes_per_s", "disk_write_bytes_per_s", "disk_util_percent"),
-        *("network_receive_bytes_per_s", "network_transmit_bytes_per_s", "temperature_celsius"),
+        *("network_total_receive_bytes_per_s", "network_total_transmit_bytes_per_s", "temperature_celsius"),
         *("gpu_util_percent", "gpu_memory_busy_percent", "gpu_memory_used_bytes", "gpu_power_w"),
         *("gpu_temperature_celsius", "gpu_throttle_bits", "engine_memory_bytes", "engine_vram_bytes"),
         *("gateway_tokens_per_s", "gateway_prompt_tokens_per_s", "gateway_requests_per_s"),

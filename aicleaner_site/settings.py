@@ -166,7 +166,14 @@ CHANNEL_LAYERS = {
 CELERY_BROKER_URL = (
     f"redis+socket://{VALKEY_URL.removeprefix('unix://')}" if VALKEY_URL.startswith("unix://") else VALKEY_URL
 )
-CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": "aicleaner:celery:", "visibility_timeout": 6 * 3600}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "global_keyprefix": "aicleaner:celery:",
+    "visibility_timeout": 6 * 3600,
+    # Who wakes the worker while Valkey is away (the evaluator of alerts, a page) must not wait 6 s for it each time: beat
+    # does it later. Workers and beat have their own patience.
+    "max_retries": 1,
+    "interval_start": 0,
+}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True

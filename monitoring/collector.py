@@ -20,7 +20,7 @@ from django.db import (
 )
 
 from monitoring.alerts.loop import AlertLoop
-from monitoring.derived import JoulesPerToken, cpu_of_others
+from monitoring.derived import JoulesPerToken, LeftToCpu, cpu_of_others
 from monitoring.headroom import room
 from monitoring.models.rule import EVALUATOR_LAG
 from monitoring.notable import changes
@@ -43,6 +43,7 @@ class Sampler:
         self._due = {reader.name: 0.0 for reader in self.readers}
         self._failed: set[str] = set()
         self._joules = JoulesPerToken()
+        self._left_to_cpu = LeftToCpu()
         self._state: dict[str, Any] | None = None
 
     def sample(self, at: float, now: float) -> dict[str, Any]:
@@ -64,6 +65,7 @@ class Sampler:
         state["room"] = room(state, values)
         state.pop("on_disk", None)
         values |= self._joules.of(at, values, state)
+        values |= self._left_to_cpu.of(now, state)
         state["missing"] = sorted(self._failed)
         started = [("collector", "collector started")] if self._state is None else []
         found = started + changes(self._state, state)
@@ -228,18 +230,16 @@ def _join_gpus(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _join_models(state: dict[str, Any]) -> Values:
-    """GPU memory of each model's process, as the drivers tell it; None where one does not. Returns what of each model was
-    left to the CPU on a machine that has GPUs; without them nothing else can be."""
+    """GPU memory of each model's process, as the drivers tell it; None where one does not."""
     held: dict[int, list[int | None]] = {}
     for gpu in state["gpus"]:
         for process in gpu.get("processes") or ():
             held.setdefault(process["pid"], []).append(process["memory_bytes"])
+    values: Values = {}
     for model in state.get("models") or ():
         found = held.get(model.get("pid"), [])
         known = [each for each in found if each is not None]
         model["process_vram_bytes"] = sum(known) if found and len(known) == len(found) else None
-    return {
-        f"model_spilled_percent{{model={label(model['name'])}}}": 100 * (1 - model["gpu_share"])
-        for model in state.get("models") or ()
-        if state["gpus"] and model.get("gpu_share") is not None
-    }
+        if state["gpus"]:
+            values[f"model_process_vram_bytes{{model={label(model['name'])}}}"] = model["process_vram_bytes"]
+    return values

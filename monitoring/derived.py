@@ -2,9 +2,10 @@
 
 import math
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
-from monitoring.readers.base import Values
+from monitoring.readers.base import Values, label
 
 WINDOW_S = 60
 SENSOR_ERROR = 0.05  # of the power, as NVIDIA states for most boards
@@ -40,6 +41,64 @@ class JoulesPerToken:
         edge = spent / (at - first_at) * EDGE_S
         error = math.hypot(SENSOR_ERROR * spent, edge)
         return {"gpu_joules_per_token": spent / n, "gpu_joules_per_token_error": error / n}
+
+
+MOVED_PERCENT = 1.0  # so much less or more of a model on the CPU is a change
+NEWS_S = 600.0  # for so long after a change it is told how much more it is
+GONE_S, END_S = 600.0, 300.0  # a model that left so long ago runs nowhere; for so long after that it is said
+MOST_MODELS = 100  # remembered
+
+
+@dataclass
+class _Seen:
+    """`percent` of it on the CPU, `before` its last change at `changed_at`; `left_at`: when it was unloaded. All times are
+    monotonic seconds."""
+
+    percent: float
+    before: float
+    changed_at: float
+    left_at: float | None = None
+
+
+class LeftToCpu:
+    """What of each model is left to the CPU on a machine that has GPUs, and how much more that is than before, be it at
+    its last load: a load takes longer than any window in which a jump could be seen."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, _Seen] = {}
+
+    def of(self, now: float, state: dict[str, Any]) -> Values:
+        """`model_spilled_percent` and `model_spilled_more_percent`. A model that is not loaded has none, and after GONE_S 0
+        for a while: by then it is no gap, nothing of it runs on the CPU. Without an engine or a GPU nothing is known."""
+        if not state["gpus"] or not (state.get("engine") or {}).get("up"):
+            return {}
+        loaded = {each["name"]: each["gpu_share"] for each in state.get("models") or ()}
+        values: Values = {}
+        for name, share in loaded.items():
+            if share is not None:
+                values |= _left(name, *self._look(name, 100 * (1 - share), now))
+        for name, seen in self._seen.items():
+            if name not in loaded:
+                seen.left_at = now if seen.left_at is None else seen.left_at
+                if GONE_S <= now - seen.left_at < GONE_S + END_S:
+                    values |= _left(name, 0.0, 0.0)
+        while len(self._seen) > MOST_MODELS:
+            del self._seen[next(iter(self._seen))]
+        return values
+
+    def _look(self, name: str, percent: float, now: float) -> tuple[float, float]:
+        seen = self._seen.pop(name, None) or _Seen(percent, percent, now - NEWS_S)
+        if abs(percent - seen.percent) >= MOVED_PERCENT:
+            before = seen.before if now - seen.changed_at < NEWS_S else seen.percent
+            seen = _Seen(percent, before, now)
+        seen.left_at = None
+        self._seen[name] = seen  # the last ones are those seen last
+        return percent, percent - seen.before if now - seen.changed_at < NEWS_S else 0.0
+
+
+def _left(name: str, percent: float, more: float) -> Values:
+    labels = f"{{model={label(name)}}}"
+    return {f"model_spilled_percent{labels}": percent, f"model_spilled_more_percent{labels}": more}
 
 
 def cpu_of_others(values: Values, state: dict[str, Any]) -> Values:

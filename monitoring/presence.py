@@ -70,7 +70,7 @@ class Presence(threading.Thread):
             while not self._end.is_set() and client.loop(timeout=0.2) == MQTTErrorCode.MQTT_ERR_SUCCESS:
                 if self._connected and time.monotonic() >= self._due:
                     self._publish_state(client)
-            if self._end.is_set() and self._connected:
+            if self._end.is_set() and client.is_connected():
                 self._say_goodbye(client)
         finally:
             client.disconnect()
@@ -136,7 +136,10 @@ class Presence(threading.Thread):
             client.publish(self.device.config_topic, b"", qos=1, retain=True)
             last = client.publish(self.device.availability_topic, b"", qos=1, retain=True)
         end = time.monotonic() + 2
-        while not last.is_published() and time.monotonic() < end:
+        # Of a message that found no broker any more the library says so by an exception, where it is asked for it.
+        while (
+            last.rc == MQTTErrorCode.MQTT_ERR_SUCCESS and not last.is_published() and time.monotonic() < end
+        ):
             if client.loop(timeout=0.1) != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 return
 

@@ -81,7 +81,8 @@ def compare_runs(metric: Metric, a: Rounds, b: Rounds, history: Sequence[Rounds]
         )  # the assumed spread counts as known
         df = variance**2 / welch if welch else np.inf
     half = scipy.stats.t.ppf((1 + LEVEL) / 2, df) * error
-    p = float(2 * scipy.stats.t.sf((abs(difference) - threshold(metric)) / error, df))
+    beyond = abs(difference) - threshold(metric)
+    p = float(2 * scipy.stats.t.sf(beyond / error, df)) if error else float(beyond <= 0)
     rounds = min(len(a), len(b))
     least = min(each.n_ok for each in (*a, *b))
     doubt = ""

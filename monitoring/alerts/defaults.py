@@ -149,10 +149,9 @@ def default_rules(thresholds: Thresholds) -> list[DefaultRule]:
             "model_share_rising",
             {
                 "name": "More of a model on the CPU",
-                "series": "model_cpu_share_percent",
-                "kind": Kind.RATE,
-                "window_s": 60,
-                "per_s": 60,
+                "series": "model_spilled_more_percent",
+                "kind": Kind.THRESHOLD,  # a rate, earlier
+                "window_s": 10,
                 "fire_at": 10,
                 "clear_at": 1,
                 "for_s": 0,

@@ -10,7 +10,7 @@ from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import QuerySet, prefetch_related_objects
+from django.db.models import Exists, OuterRef, Q, QuerySet, prefetch_related_objects
 
 from monitoring import news
 from monitoring.alerts.channel_services import attempt
@@ -23,7 +23,7 @@ from monitoring.models.delivery import GIVE_UP_AFTER, DeliveryStatus
 LEASE_S = 60.0
 FIRST_PAUSE_S, MOST_PAUSE_S = 5.0, 900.0
 MOST_IN_GROUP = 20
-MAX_WAITING = 1000  # looked at in one go
+MAX_WAITING = 1000  # looked at in one go; of more, those that could go now
 AT_ONCE = 2  # sends of one channel: a receiver that hangs must not take every thread of the worker
 MOST_RETRY_AFTER_S = 6 * 3600.0
 TRIES, PAUSE_S = 30, 1.0  # while the database is away; less than what a lease leaves
@@ -48,8 +48,11 @@ def lease(now: datetime) -> Delivery | None:
     one summary, not the past. What quiet hours hold back waits for their end, and is folded then. A fire takes those with
     it that wait for others of its host and channel: they are leased together and told in one message."""
     waiting = Delivery.objects.select_for_update(of=("self",)).filter(status=DeliveryStatus.WAITING)
+    found = list(waiting.order_by("id")[:MAX_WAITING])  # alert and channel are read of few of them
+    if len(found) == MAX_WAITING:
+        found = list(waiting.filter(_could_go(now)).order_by("id"))
     episodes: dict[object, list[Delivery]] = defaultdict(list)
-    for row in waiting.order_by("id")[:MAX_WAITING]:  # alert and channel are read of few of them
+    for row in found:
         alone = row.pk if row.event == NoticeEvent.UNDELIVERED else None
         episodes[row.alert_id, row.channel, alone].append(row)
     leased = [row for rows in episodes.values() for row in rows if _is_leased(row, now)]
@@ -68,6 +71,24 @@ def lease(now: datetime) -> Delivery | None:
             _lease_episode(each, now)
         return newest
     return None
+
+
+def _could_go(now: datetime) -> Q:
+    """What is leased, and the first of those that could go now with all of their episodes: a thousand that wait for the
+    end of quiet hours, or for a receiver that hangs, must not stand before the others."""
+    waiting = Delivery.objects.filter(status=DeliveryStatus.WAITING)
+    leased = Q(locked_until__gt=now, locked_until__lte=now + timedelta(seconds=LEASE_S))
+    under_way = waiting.filter(leased).values_list("channel", "group", "key")
+    sends = Counter(channel for channel, _ in {(channel, group or key) for channel, group, key in under_way})
+    full = [channel for channel, n in sends.items() if n >= AT_ONCE]
+    newer = waiting.filter(alert=OuterRef("alert"), channel=OuterRef("channel"), pk__gt=OuterRef("pk"))
+    decides = Q(event=NoticeEvent.UNDELIVERED) | ~Exists(newer.exclude(event=NoticeEvent.UNDELIVERED))
+    set_back = now + timedelta(seconds=LEASE_S)
+    due = Q(due_at__lte=now) | Q(failed_at__gt=set_back) | Q(failed_at=None, created_at__gt=set_back)
+    free = waiting.filter(decides, due).exclude(leased).exclude(channel__in=full)
+    pairs = set(free.order_by("id").values_list("alert", "channel")[:MAX_WAITING])
+    alerts, channels = {alert for alert, _ in pairs}, {channel for _, channel in pairs}
+    return leased | Q(alert__in=alerts, channel__in=channels)
 
 
 def _lease_episode(rows: list[Delivery], now: datetime) -> None:

@@ -14,6 +14,7 @@ from monitoring.models import Silence
 from monitoring.models.silence import FIRST_YEAR, LAST_YEAR, WRONG_YEAR
 
 HOUR = 3600
+MOST_DIGITS = 18  # of a key: less than 2^63
 EXPIRIES = (
     ("", "until it is resolved"),
     ("3600", "1 hour"),
@@ -75,6 +76,17 @@ class FilterForm(forms.Form):
         label="Text",
         widget=forms.TextInput(attrs={"placeholder": "rule, series, labels"}),
     )
+
+
+class Chosen(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
+    """Rows by their keys. A number that no database could hold is none of them, and no error of the page."""
+
+    def clean(self, value: Any) -> Any:
+        for each in value or ():
+            if len(str(each)) > MOST_DIGITS:
+                said = self.error_messages["invalid_choice"]
+                raise ValidationError(said, code="invalid_choice", params={"value": str(each)[:20]})
+        return super().clean(value)
 
 
 class BulkForm(forms.Form):

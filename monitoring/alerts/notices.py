@@ -6,7 +6,6 @@ from enum import StrEnum
 
 from celery import current_app
 from django.db import transaction
-from django.db.models import Max
 from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
@@ -74,7 +73,8 @@ def tell(
     repeat_s = alert.rule.repeat_s if alert.rule is not None and step is None else 0
     if alert.is_open and repeat_s and (not reason or alert.repeat_at):
         alert.repeat_at = now + timedelta(seconds=repeat_s)
-    alert.save(update_fields=["n_notices", "told_at", "repeat_at"])
+    alert.end_untold = event is NoticeEvent.RESOLVED and bool(reason and told)
+    alert.save(update_fields=["n_notices", "told_at", "repeat_at", "end_untold"])
     transaction.on_commit(wake_worker)
 
 
@@ -155,9 +155,12 @@ def _flapping(alert: Alert) -> str:
 
 
 def _cooling(alert: Alert, now: datetime) -> str:
+    """Not for one that is more severe than what was told last: a rise passes, within an episode and from one to the next."""
     if alert.rule is None:
         return ""
-    last = Alert.objects.filter(fingerprint=alert.fingerprint).aggregate(last=Max("told_at"))["last"]
-    if last is None or not 0 <= (now - last).total_seconds() < alert.rule.cooldown_s:
+    told = Alert.objects.filter(fingerprint=alert.fingerprint).exclude(told_at=None)
+    last = told.order_by("-told_at").values_list("told_at", "severity").first()
+    if last is None or last[0] is None or alert.severity > last[1]:
         return ""
-    return f"cooldown: the last notice was {duration((now - last).total_seconds())} ago"
+    ago = (now - last[0]).total_seconds()
+    return f"cooldown: the last notice was {duration(ago)} ago" if 0 <= ago < alert.rule.cooldown_s else ""

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from django import forms
 
+from monitoring.alerts.forms import Chosen
 from monitoring.alerts.machine import Severity
 from monitoring.alerts.policy_services import StepValues
 from monitoring.models import ChannelConfig, EscalationPolicy
@@ -35,7 +36,7 @@ class StepForm(forms.Form):
     least_severity = forms.TypedChoiceField(
         label="Least severity", choices=SEVERITIES, coerce=int, initial=int(Severity.INFO)
     )
-    channels = forms.ModelMultipleChoiceField(
+    channels = Chosen(
         queryset=ChannelConfig.objects.none(),
         widget=forms.CheckboxSelectMultiple,
         error_messages={"required": "Choose a channel, or remove the step."},

@@ -4,6 +4,7 @@ A window begins and ends at the same time on the clock all year: over a change o
 shorter. A time that the clock leaps over counts as the moment of the leap; of one that comes twice, the first counts."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import islice, takewhile
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dateutil.rrule import rrule, rruleset, rrulestr
@@ -11,6 +12,7 @@ from dateutil.rrule import rrule, rruleset, rrulestr
 # Finer ones make no maintenance window, and cost without end.
 FREQUENCIES = ("DAILY", "WEEKLY", "MONTHLY", "YEARLY")
 DAY = timedelta(days=1)
+LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # days of each month
 
 
 class RecurrenceError(ValueError):
@@ -32,8 +34,22 @@ def parse_rule(text: str, start: datetime) -> rrule:
         raise RecurrenceError(f"it needs FREQ, one of {', '.join(FREQUENCIES)}: FREQ=WEEKLY;BYDAY=SA,SU")
     if set(parts) & {"BYHOUR", "BYMINUTE", "BYSECOND", "BYEASTER"}:
         raise RecurrenceError("the time of day is that of 'from': leave BYHOUR, BYMINUTE and BYSECOND out.")
+    if (
+        "BYMONTHDAY" in parts
+        and "BYMONTH" in parts
+        and not _has_such_days(parts["BYMONTH"], parts["BYMONTHDAY"])
+    ):
+        raise RecurrenceError(
+            "it never happens: none of these months has such a day."
+        )  # it would be looked for to the year 9999
+    if parts.get("FREQ") == "DAILY" and "BYSETPOS" in parts:
+        raise RecurrenceError(
+            "BYSETPOS picks of a week, a month or a year: take FREQ=WEEKLY, MONTHLY or YEARLY."
+        )
     if parts.get("UNTIL", "").endswith("Z"):
         raise RecurrenceError("UNTIL is wall-clock time: write it without Z.")
+    if {"COUNT", "UNTIL"} <= set(parts):
+        raise RecurrenceError("COUNT or UNTIL, not both.")
     if not parts.get("INTERVAL", "1").isdecimal() or int(parts.get("INTERVAL", "1")) < 1:
         raise RecurrenceError("INTERVAL is a whole number from 1 on.")
     try:
@@ -45,15 +61,27 @@ def parse_rule(text: str, start: datetime) -> rrule:
     return found
 
 
+def _has_such_days(months: str, days: str) -> bool:
+    """Also where they can't be read: then the library says what is wrong."""
+    try:
+        longest = max(LONGEST[int(each) - 1] for each in months.split(","))
+        return any(1 <= abs(int(each)) <= longest for each in days.split(","))
+    except (ValueError, IndexError):
+        return True
+
+
 def windows(
-    text: str, zone: ZoneInfo, start: datetime, length_s: float, since: datetime, until: datetime
+    text: str, zone: ZoneInfo, start: datetime, length_s: float, since: datetime, until: datetime, most: int
 ) -> list[tuple[datetime, datetime]]:
-    """(begin, end) of every window that overlaps [since, until), as instants; the first is at `start` at the earliest."""
+    """(begin, end) of the first `most` windows that overlap [since, until), as instants; the first is at `start` at the
+    earliest. What comes after them is not reckoned: a rule may go on for a thousand years."""
     rule, length = parse_rule(text, _wall(start, zone)), timedelta(seconds=length_s)
     # A day of room on either side: clocks differ from instants by less.
-    walls = rule.between(_wall(since, zone) - length - DAY, _wall(until, zone) + DAY, inc=True)
-    found = [(_instant(wall, zone), _instant(wall + length, zone)) for wall in walls]
-    return [(begin, end) for begin, end in found if begin < until and end > since and begin < end]
+    first, last = _wall(since, zone) - length - DAY, _wall(until, zone) + DAY
+    walls = takewhile(lambda wall: wall <= last, rule.xafter(first, inc=True))
+    instants = ((_instant(wall, zone), _instant(wall + length, zone)) for wall in walls)
+    found = ((begin, end) for begin, end in instants if begin < until and end > since and begin < end)
+    return list(islice(found, most))
 
 
 def _wall(at: datetime, zone: ZoneInfo) -> datetime:

@@ -6,6 +6,7 @@ from django import forms
 
 from monitoring.alerts.baselines import Side
 from monitoring.alerts.conditions import Kind
+from monitoring.alerts.forms import Chosen
 from monitoring.models import EscalationPolicy, Rule
 from monitoring.models.rule import HOUR_S
 
@@ -102,6 +103,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
             "load": forms.TextInput(attrs={"list": "metric-names", "autocomplete": "off"}),
             "members": forms.CheckboxSelectMultiple,
         }
+        field_classes: ClassVar = {"members": Chosen}
         help_texts: ClassVar = {
             "fire_at": "It fires when this value is reached: hours of a forecast, σ of a deviation, else in the series' unit"
         }
@@ -142,8 +144,6 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
             for name in ("fire_at", "clear_at"):
                 if found.get(name) is None and name not in self.errors:
                     self.add_error(name, "Give a number.")
-        if kind != Kind.COMPOSITE and not found.get("series") and "series" not in self.errors:
-            self.add_error("series", "Choose a series: begin to type, and the names that exist are offered.")
         if kind == Kind.COMPOSITE and len(found.get("members") or ()) < 2:
             self.add_error("members", "Choose two rules or more; a composite joins them.")
         if kind == Kind.COMPOSITE and self.instance.pk and self.instance.rule_set.exists():

@@ -95,7 +95,7 @@ def _series_now(text: str, kind: str) -> dict[str, Any]:
     if kind == Kind.COMPOSITE or not text:
         return {}
     try:
-        selector = parse_selector(text)
+        selector = parse_selector(text, typed=True)
     except SelectorError:
         return {}  # the form says it beside the field
     latest = selectors.latest_values(settings.HOST_NAME)

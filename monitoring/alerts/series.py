@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 _MATCHER = re.compile(r'\s*([A-Za-z_]\w*)\s*(=~|!~|!=|=)\s*(?:"([^"]*)"|([^",]*?))\s*(?:,|$)')
 _METRIC = re.compile(r"[a-z_][a-z0-9_]*")
-MAX_PATTERN = 200
+MAX_PATTERN, MAX_IN_A_ROW = 200, 4
 UNITS = (
     ("_percent", "%"),
     ("_celsius", "°C"),
@@ -17,6 +17,7 @@ UNITS = (
     ("_ms", "ms"),
     ("_mhz", "MHz"),
     ("_age_s", "s"),
+    ("_lag_s", "s"),
     ("_w", "W"),
 )
 
@@ -56,8 +57,9 @@ class Selector:
         return metric == self.metric and all(each.fits(labels) for each in self.matchers)
 
 
-def parse_matchers(text: str) -> tuple[Matcher, ...]:
-    """`host=box, mount=~"/data.*"`, separated by commas or lines; raises SelectorError."""
+def parse_matchers(text: str, *, typed: bool = False) -> tuple[Matcher, ...]:
+    """`host=box, mount=~"/data.*"`, separated by commas or lines; raises SelectorError. `typed`: by a person, just now:
+    patterns that could take for ever are refused."""
     found: list[Matcher] = []
     for line in text.splitlines():
         position = 0
@@ -71,14 +73,14 @@ def parse_matchers(text: str) -> tuple[Matcher, ...]:
             label, operator = match[1], match[2]
             value = match[3] if match[3] is not None else match[4]
             if operator in ("=~", "!~"):
-                _check_pattern(value)
+                _check_pattern(value, typed=typed)
             found.append(Matcher(label, operator, value))
             position = match.end()
     return tuple(found)
 
 
-def parse_selector(text: str) -> Selector:
-    """`disk_used_percent` or `disk_used_percent{mount=/}`; raises SelectorError."""
+def parse_selector(text: str, *, typed: bool = False) -> Selector:
+    """`disk_used_percent` or `disk_used_percent{mount=/}`; raises SelectorError. `typed` as in `parse_matchers`."""
     metric, brace, rest = text.strip().partition("{")
     if not _METRIC.fullmatch(metric):
         raise SelectorError(
@@ -86,21 +88,55 @@ def parse_selector(text: str) -> Selector:
         )
     if brace and not rest.endswith("}"):
         raise SelectorError("the labels end with }")
-    return Selector(metric, parse_matchers(rest.removesuffix("}")) if brace else ())
+    return Selector(metric, parse_matchers(rest.removesuffix("}"), typed=typed) if brace else ())
 
 
-def _check_pattern(pattern: str) -> None:
+def _check_pattern(pattern: str, *, typed: bool) -> None:
     if len(pattern) > MAX_PATTERN:
         raise SelectorError(f"a regular expression has at most {MAX_PATTERN} characters")
     try:
         re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise SelectorError(f"'{pattern}' is no regular expression: {error}") from error
-    # Every second all alerts may be matched: a repeated group that is repeated itself can take for ever.
-    if re.search(r"\([^()]*[*+}][^()]*\)[*+{]", pattern):
-        raise SelectorError(
-            f"'{pattern}' repeats a group that repeats itself; write it without the outer repetition"
-        )
+    # Every second all alerts may be matched, by an engine that tries every way in which a text could fit.
+    if typed and (why := _takes_for_ever(pattern)):
+        raise SelectorError(f"'{pattern}' could take for ever: {why}")
+
+
+def _takes_for_ever(pattern: str) -> str:
+    """Why it could, '' if it can't: a repeated group that fits in several ways by itself, or many repetitions in a row."""
+    several = [False]  # of each open group, whether it fits in several ways
+    in_a_row, place = 0, 0
+    while place < len(pattern):
+        sign, group = pattern[place], False
+        if sign == "\\":
+            place += 1
+        elif sign == "[":
+            place = _end_of_set(pattern, place)
+        elif sign == "(":
+            several.append(False)
+            place += pattern[place + 1 :].startswith("?")
+        elif sign == ")":
+            group = several.pop()
+            several[-1] |= group
+            if group and pattern[place + 1 : place + 2] in ("*", "+", "{"):
+                return "it repeats a group with a choice or a repetition in it"
+        elif sign in "*+{?|":
+            several[-1] = True
+            in_a_row = 0 if sign == "|" and len(several) == 1 else in_a_row + (sign in "*+{")
+            if in_a_row > MAX_IN_A_ROW:
+                return f"it has more than {MAX_IN_A_ROW} repetitions in a row"
+        place += 1
+    return ""
+
+
+def _end_of_set(pattern: str, place: int) -> int:
+    """Where the `]` of the `[` at `place` stands; one that stands first means itself."""
+    place += 2 if pattern[place + 1] == "^" else 1
+    place += pattern[place] == "]"
+    while pattern[place] != "]":
+        place += 2 if pattern[place] == "\\" else 1
+    return place
 
 
 def split_series(name: str) -> tuple[str, dict[str, str]]:
@@ -143,7 +179,7 @@ def format_value(value: float | None, unit: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 5 min`, `2 d 4 h`."""
+    """`45 s`, `12 min`, `1 min 30 s`, `3 h 5 min`, `2 d 4 h`."""
     whole = max(int(seconds), 0)
     parts = (
         (whole // 86400, "d"),
@@ -152,4 +188,4 @@ def duration(seconds: float) -> str:
         (whole % 60, "s"),
     )
     shown = [f"{number} {unit}" for number, unit in parts if number]
-    return " ".join(shown[:2]) if whole >= 3600 else (shown[0] if shown else "0 s")
+    return " ".join(shown[:2]) or "0 s"

@@ -6,6 +6,7 @@ from itertools import count
 
 from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
 
 from monitoring import news
 from monitoring.alerts.conditions import Kind, series_of_composite
@@ -39,7 +40,9 @@ def keep_default_rules() -> None:
             Rule.objects.create(key=default.key, set_by=SetBy.CONFIG, **{**default.values, "name": name})
             changed = True
         elif rule.set_by == SetBy.CONFIG:
+            before = _compared(rule)
             changed |= _set(rule, {**default.values, "name": rule.name})
+            _end_uncovered(rule, "", timezone.now(), anew=_compared(rule) != before)
     if changed:
         bump_revision()
 
@@ -92,6 +95,12 @@ def save_rule(rule: Rule, who: str, now: datetime, members: Sequence[Rule] | Non
         rule.members.set(members)
     # What a composite knew of it, while it raised no alerts of its own, is no episode.
     RuleState.objects.filter(rule=rule, alert=None, memory__open=True).delete()
+    _end_uncovered(rule, who, now, anew=anew)
+    bump_revision()
+
+
+def _end_uncovered(rule: Rule, who: str, now: datetime, *, anew: bool) -> None:
+    """Resolve and forget what the rule no longer covers; all of it when it compares something else (`anew`)."""
     spec = rule.spec()
     for state in RuleState.objects.filter(rule=rule).select_related("alert"):
         own = series_of_composite(spec) if spec.kind is Kind.COMPOSITE else None
@@ -103,7 +112,6 @@ def save_rule(rule: Rule, who: str, now: datetime, members: Sequence[Rule] | Non
             close_by_hand(state.alert.pk, now, who, why)
         if not covered:
             RuleState.objects.filter(pk=state.pk).delete()
-    bump_revision()
 
 
 def _compared(rule: Rule) -> tuple[str, str, bool]:

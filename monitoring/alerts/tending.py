@@ -1,5 +1,6 @@
 """What time alone brings about, looked after by the worker every few seconds: repeats, steps of
-escalations, ends of acknowledgements and silences, what nobody was told yet, and what the collector can't judge itself."""
+escalations, ends of acknowledgements and silences, beginnings and ends of alerts that nobody was told of yet, and what
+the collector can't judge itself."""
 
 from datetime import datetime, timedelta
 
@@ -18,7 +19,7 @@ from monitoring.alerts.recording import (
     record_step,
     write_entry,
 )
-from monitoring.alerts.series import fingerprint, labels_of
+from monitoring.alerts.series import duration, fingerprint, labels_of
 from monitoring.models import Alert, AlertStep, Delivery, Rule, RuleState, Silence
 from monitoring.models.escalation import StepState
 from monitoring.models.rule import EVALUATOR_LAG, SAMPLE_AGE
@@ -28,15 +29,29 @@ KEPT = timedelta(days=400)
 
 def tend(now: datetime) -> None:
     """One look at everything that is open: first the ends of silences, so that who was told before hears that it still
-    fires before the steps of an escalation draw in others."""
+    fires before the steps of an escalation draw in others; then the ends of episodes before the beginnings of the next."""
     for silence in Silence.objects.filter(closed=False, start__lte=now):
         end = silence.last_end(now)
         if end is not None and (silence.told_to is None or silence.told_to < end):
             _close_window(silence.pk, end, now)
         elif silence.end <= now:  # it ended between two windows
             Silence.objects.filter(pk=silence.pk).update(closed=True)
+    for alert_id in Alert.objects.filter(end_untold=True).values_list("pk", flat=True):
+        _tell_end(alert_id, now)
     for alert_id in Alert.objects.filter(resolved_at=None).values_list("pk", flat=True):
         _tend_alert(alert_id, now)
+
+
+@transaction.atomic
+def _tell_end(alert_id: int, now: datetime) -> None:
+    """Who was told that it fires must not believe so for ever because it ended while nobody was to be told."""
+    alert = Alert.objects.select_for_update(of=("self",)).filter(pk=alert_id, end_untold=True).first()
+    if alert is None or alert.resolved_at is None or held_back(alert, NoticeEvent.RESOLVED, now):
+        return
+    ago = duration((now - alert.resolved_at).total_seconds())
+    text = f"resolved {ago} ago, after {alert.lasted}, worst {alert.shown_peak}"
+    tell(alert, NoticeEvent.RESOLVED, now, text=text)
+    news.tell("alert", alert.pk)
 
 
 @transaction.atomic

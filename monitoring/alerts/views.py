@@ -184,7 +184,7 @@ def silence_fits(request: HttpRequest) -> HttpResponse:
     context: dict[str, Any] = {}
     try:
         typed = data.get("matchers", "")[:1000]
-        if parse_matchers(typed):
+        if parse_matchers(typed, typed=True):
             silence.matchers = typed
             context = {
                 "fitting": selectors.silenced_by(silence),

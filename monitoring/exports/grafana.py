@@ -63,6 +63,7 @@ PANELS = (
         (("aicleaner_model_weights_bytes{$}", "{{model}} weights"), ("aicleaner_model_kv_cache_bytes{$}", "{{model}} KV cache"),
          ("aicleaner_model_buffers_bytes{$}", "{{model}} buffers")),
     ),
+    Panel("Share of each model on the CPU", "percentunit", (("aicleaner_model_cpu_share_ratio{$}", "{{model}}"),), most=1),
     Panel("GPU temperature", "celsius", (("aicleaner_gpu_temperature_celsius{$}", "GPU {{gpu}}"),)),
     Panel(
         "Memory of loaded models", "bytes",

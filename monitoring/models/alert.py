@@ -43,6 +43,8 @@ class Alert(models.Model):
     acknowledged_until = models.DateTimeField(null=True)  # None: to the end
     told_at = models.DateTimeField(null=True)  # the last notice that was not held back
     repeat_at = models.DateTimeField(null=True)
+    # a silence or flapping held its end back from those who were told that it fires
+    end_untold = models.BooleanField(default=False)
     n_notices = models.PositiveIntegerField(default=0)
     policy_name = models.CharField(max_length=60, blank=True)  # that it follows; '': all channels at once
 
@@ -58,6 +60,8 @@ class Alert(models.Model):
             models.Index(fields=("-severity", "-fired_at"), condition=Q(resolved_at=None), name="alert_open"),
             models.Index(fields=("-fired_at", "-id"), name="alert_past"),  # the list of past ones
             models.Index(fields=("fingerprint", "-told_at"), name="alert_cooldown"),
+            # what the worker looks for every few seconds
+            models.Index(fields=("id",), condition=Q(end_untold=True), name="alert_end_untold"),
         )
 
     def __str__(self) -> str:

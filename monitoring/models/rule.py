@@ -202,9 +202,11 @@ class Rule(models.Model):
             raise ValidationError(errors)
 
     def _errors_of_series(self, kind: Kind) -> dict[str, str]:
+        if not self.series:
+            return {"series": "Choose a series: begin to type, and the names that exist are offered."}
         errors = {}
         try:
-            selector = parse_selector(self.series)
+            selector = parse_selector(self.series, typed=True)
             if selector.metric in JUDGED_BY_WORKER and selector.matchers:
                 errors["series"] = "What the worker judges is named without labels, and goes for every host."
         except SelectorError as error:
@@ -219,7 +221,7 @@ class Rule(models.Model):
         for name, text in (("divisor", self.divisor if share else ""), ("load", self.load)):
             try:
                 if text:
-                    parse_selector(text)
+                    parse_selector(text, typed=True)
             except SelectorError as error:
                 errors[name] = str(error)
         return errors

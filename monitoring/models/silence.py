@@ -40,7 +40,7 @@ class Silence(models.Model):
 
     def clean(self) -> None:
         try:
-            if not parse_matchers(self.matchers):
+            if not parse_matchers(self.matchers, typed=True):
                 raise ValidationError(
                     {"matchers": "Give at least one, such as rule=Memory: none would silence everything."}
                 )
@@ -81,8 +81,8 @@ class Silence(models.Model):
         if not self.rrule:
             return [(self.start, self.end)]
         zone = zone_of(self.zone)
-        found = windows(self.rrule, zone, self.start, self.length_s or 0, since, until)
-        return [(begin, min(end, self.end)) for begin, end in found[:most]]
+        found = windows(self.rrule, zone, self.start, self.length_s or 0, since, until, most)
+        return [(begin, min(end, self.end)) for begin, end in found]
 
     def is_active(self, now: datetime) -> bool:
         return bool(self.windows(now, now + timedelta(microseconds=1), 1))

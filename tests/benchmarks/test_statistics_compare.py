@@ -134,6 +134,19 @@ def test_runs_by_themselves_are_called_different_only_when_their_spread_is_known
     assert compare(a, b, metric, history).verdict == "better"
 
 
+def test_earlier_runs_that_do_not_differ_at_all_are_no_division_by_their_spread() -> None:
+    def alike(ms: float, run: str) -> list[RoundSummary]:
+        return [
+            RoundSummary(run=run, round=number, n_ok=40, values={"total_p50_ms": ms}, samples={}, counts={})
+            for number in range(10)
+        ]
+
+    history = [alike(100.0, f"old {number}") for number in range(3)]
+    same = compare(alike(100.0, "a"), alike(100.0, "b"), "total_p50_ms", history)
+    assert (same.verdict, same.p) == (SAME, 1.0)
+    assert compare(alike(100.0, "a"), alike(50.0, "b"), "total_p50_ms", history).verdict == "better"
+
+
 def shares(n_failed: int, n: int) -> list[RoundSummary]:
     rows = [row(200 * number) for number in range(n - n_failed)]
     rows += [failed(200 * n, Status.HTTP) for _ in range(n_failed)]

@@ -150,6 +150,22 @@ def test_labels_of_an_axis_find_room_and_legends_say_every_digit(page: Page) -> 
     assert said == ["43M", "43,048,960", "99,999", "5M", "5,000,000 J", "50 %"]
 
 
+def test_neighbours_on_an_axis_never_read_the_same(page: Page) -> None:
+    said = page.evaluate(
+        """async () => {
+            const { axisTexts, valueAxis } = await import('/static/js/history/scale.js');
+            return [[99, 100, '%'], [0, 100, '%'], [23.5 * 2 ** 30, 23.51 * 2 ** 30, 'B'], [43048960, 43048968, ''],
+                [1500.1, 1500.4, 'ms'], [50, 50, '%']]
+                .map(([low, high, unit]) => axisTexts(valueAxis(low, high, unit).values, unit));
+        }"""
+    )
+    assert said[0] == ["99.0 %", "99.5 %", "100.0 %"]
+    assert said[1] == ["0 %", "50 %", "100 %"]
+    assert said[2][:2] == ["23.500 GB", "23.504 GB"]
+    assert said[3][0] == "43,048,960"
+    assert all(len(set(each)) == len(each) > 1 for each in said)
+
+
 ROOM = """async (models) => {
     const { drawRoom } = await import('/static/js/live/models.js');
     const box = document.createElement('details');

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from monitoring.alerts import deliveries, services, tending
 from monitoring.alerts.deliveries import LEASE_S, MOST_PAUSE_S, pause_s
+from monitoring.alerts.notices import NoticeEvent, held_back
 from monitoring.channels import CHANNELS
 from monitoring.channels.base import ChannelError, Notice
 from monitoring.channels.log import LogChannel
@@ -221,6 +222,17 @@ def test_the_cooldown_holds_back_and_what_still_fires_is_told_after_it(channel: 
     assert reasons() == ["cooldown: the last notice was 1 s ago"]
     bench.work(300)
     assert channel.events == ["fired", "resolved", "fired"]
+
+
+def test_a_rise_in_severity_passes_the_cooldown_from_one_episode_to_the_next(channel: TestChannel) -> None:
+    make_rule(critical_at=98, cooldown_s=300)
+    bench = Bench()
+    for value in (95, 50, 99, 50, 99):
+        bench.heat(value)
+        bench.work()
+    assert [(each.event, each.severity) for each in channel.got] == [
+        ("fired", "warning"), ("resolved", "warning"), ("fired", "critical"), ("flapping", "critical"),
+    ]  # fmt: skip
 
 
 def test_a_resolve_goes_only_to_whom_the_fire_was_told(channel: TestChannel) -> None:
@@ -449,6 +461,9 @@ def test_every_firing_is_sent_or_held_back_with_a_reason_or_given_up(
                 silenced = any(each.is_active(bench.clock()) for each in Silence.objects.all())
                 known = alert.told_at is not None or alert.acknowledged_at is not None
                 assert known or silenced, "an open alert that nobody was told of"
+            if alert.end_untold:
+                assert alert.told_at is not None
+                assert held_back(alert, NoticeEvent.RESOLVED, bench.clock()), "its end is told to nobody"
         keys = [each.key for each in channel.got]
         assert len(keys) == len(set(keys))
         assert Rule.objects.count() >= 1

@@ -38,7 +38,7 @@ def shown(found: list[tuple[datetime, datetime]], zone: ZoneInfo = BERLIN) -> li
 
 def test_a_window_keeps_its_time_on_the_clock_over_the_year() -> None:
     found = windows(
-        "FREQ=WEEKLY", BERLIN, wall("2027-03-20T22:00"), 8 * HOUR, utc("2027-03-20"), utc("2027-04-06")
+        "FREQ=WEEKLY", BERLIN, wall("2027-03-20T22:00"), 8 * HOUR, utc("2027-03-20"), utc("2027-04-06"), 9
     )
     assert shown(found) == [
         "03-20 22:00 06:00 8",
@@ -46,14 +46,14 @@ def test_a_window_keeps_its_time_on_the_clock_over_the_year() -> None:
         "04-03 22:00 06:00 8",
     ]  # the night of the leap
     found = windows(
-        "FREQ=DAILY", BERLIN, wall("2027-10-29T22:00"), 8 * HOUR, utc("2027-10-29"), utc("2027-11-01")
+        "FREQ=DAILY", BERLIN, wall("2027-10-29T22:00"), 8 * HOUR, utc("2027-10-29"), utc("2027-11-01"), 9
     )
     assert shown(found) == ["10-29 22:00 06:00 8", "10-30 22:00 06:00 9", "10-31 22:00 06:00 8"]
 
 
 def test_a_time_that_the_clock_leaps_over_is_the_moment_of_the_leap() -> None:
     found = windows(
-        "FREQ=DAILY", BERLIN, wall("2027-03-27T02:30"), HOUR, utc("2027-03-27"), utc("2027-03-29")
+        "FREQ=DAILY", BERLIN, wall("2027-03-27T02:30"), HOUR, utc("2027-03-27"), utc("2027-03-29"), 9
     )
     assert (
         shown(found) == ["03-27 02:30 03:30 1", "03-28 03:00 03:30 0.5", "03-29 02:30 03:30 1"][: len(found)]
@@ -61,9 +61,24 @@ def test_a_time_that_the_clock_leaps_over_is_the_moment_of_the_leap() -> None:
     assert len(found) == 2
     # Of an hour that comes twice the first counts.
     found = windows(
-        "FREQ=DAILY", NEW_YORK, wall("2027-11-06T01:30", NEW_YORK), 1800, utc("2027-11-07"), utc("2027-11-08")
+        "FREQ=DAILY",
+        NEW_YORK,
+        wall("2027-11-06T01:30", NEW_YORK),
+        1800,
+        utc("2027-11-07"),
+        utc("2027-11-08"),
+        9,
     )
     assert [each[0] for each in found] == [utc("2027-11-07T05:30")]
+
+
+def test_of_a_rule_without_end_only_the_first_windows_are_reckoned() -> None:
+    start, end = utc("2026-01-01"), utc("2999-12-31")
+    found = windows("FREQ=DAILY", BERLIN, start, HOUR, start, end, 2)
+    assert found == [
+        (start, start + timedelta(hours=1)),
+        (start + timedelta(days=1), start + timedelta(hours=25)),
+    ]
 
 
 @given(
@@ -80,8 +95,8 @@ def test_an_instant_is_in_a_window_of_a_wide_look_if_it_is_in_one_of_a_narrow_lo
 ) -> None:
     zone, first = ZoneInfo(name), start
     now = first + timedelta(minutes=minutes)
-    wide = windows(rule, zone, first, length_s, first - timedelta(days=1), now + timedelta(days=10))
-    narrow = windows(rule, zone, first, length_s, now, now + timedelta(microseconds=1))
+    wide = windows(rule, zone, first, length_s, first - timedelta(days=1), now + timedelta(days=10), 99)
+    narrow = windows(rule, zone, first, length_s, now, now + timedelta(microseconds=1), 99)
     assert narrow == [each for each in wide if each[0] <= now < each[1]]
     for begin, end in wide:
         assert begin < end
@@ -97,6 +112,9 @@ def test_an_instant_is_in_a_window_of_a_wide_look_if_it_is_in_one_of_a_narrow_lo
         ("FREQ=HOURLY", "needs FREQ"),
         ("FREQ=DAILY;BYHOUR=3", "leave BYHOUR"),
         ("FREQ=DAILY;UNTIL=20270101T000000Z", "without Z"),
+        ("FREQ=DAILY;BYMONTH=2,4;BYMONTHDAY=31", "none of these months"),
+        ("FREQ=DAILY;COUNT=3;UNTIL=20280101", "not both"),
+        ("FREQ=DAILY;BYDAY=MO;BYSETPOS=2", "BYSETPOS picks"),
         ("FREQ=DAILY;BYDAY=XX", "no RRULE"),
         ("FREQ=DAILY;FOO=1", "no RRULE"),
         ("FREQ=DAILY;INTERVAL=0", "INTERVAL is"),
@@ -146,6 +164,72 @@ def test_each_window_holds_back_and_what_still_fires_after_it_is_told_once(chann
     assert not Silence.objects.get().is_active(bench.clock())
     assert Silence.objects.get().closed
     assert channel.events == ["fired", "repeat"]
+
+
+@pytest.mark.django_db
+def test_who_was_told_of_a_fire_hears_after_the_silence_that_it_is_over(channel: TestChannel) -> None:
+    make_rule(repeat_s=0)
+    bench = Bench()
+    bench.heat(95)
+    bench.work()
+    for start, end in ((1, 100), (50, 200)):  # the second begins after the end of the alert, and ends last
+        services.create_silence(
+            Silence(matchers="rule=Heat", start=at(start), end=at(end), author="sam", reason="works")
+        )
+    bench.heat(95, 50)
+    bench.now = 30
+    bench.heat(95, 50)  # it begins and ends in the silence: nobody was told, nobody hears of its end
+    bench.work(100)
+    assert channel.events == ["fired"]
+    bench.work(100)
+    assert channel.events == ["fired"]  # four changes in so short a time: it flaps
+    bench.now = 1000
+    bench.heat(50)
+    bench.work()
+    assert channel.events == ["fired", "resolved"]
+    assert channel.got[1].text == "Heat on box: resolved 16 min 38 s ago, after 2 s, worst 95 %"
+    bench.work(1000)
+    assert len(channel.got) == 2
+
+
+@pytest.mark.django_db
+def test_after_a_silence_the_end_of_one_episode_is_told_before_the_beginning_of_the_next(
+    channel: TestChannel,
+) -> None:
+    make_rule(repeat_s=0)
+    bench = Bench()
+    bench.heat(95)
+    bench.work()
+    services.create_silence(
+        Silence(matchers="rule=Heat", start=at(1), end=at(100), author="sam", reason="works")
+    )
+    bench.heat(50, 95)
+    bench.work(100)
+    assert channel.events == ["fired", "resolved", "fired"]
+    assert [each.alert_id for each in channel.got] == sorted(each.alert_id for each in channel.got)
+
+
+@pytest.mark.django_db
+def test_what_ends_in_one_window_of_many_is_told_once(channel: TestChannel) -> None:
+    make_rule(repeat_s=0)
+    bench = Bench()
+    services.create_silence(
+        Silence(
+            matchers="rule=Heat", start=at(100), end=at(30 * 24 * HOUR), author="sam", reason="nights",
+            rrule="FREQ=DAILY", zone="Europe/Berlin", length_s=HOUR, told_to=at(0),
+        )
+    )  # fmt: skip
+    bench.heat(95)
+    bench.work()
+    bench.now = 200
+    bench.heat(50)
+    bench.work()
+    assert channel.events == ["fired"]
+    bench.work(HOUR)
+    assert channel.events == ["fired", "resolved"]
+    for _ in range(3):
+        bench.work(24 * HOUR)
+    assert channel.events == ["fired", "resolved"]
 
 
 FORM = {"matchers": "rule=Heat", "reason": "works", "lasts": "3600", "zone": "Europe/Berlin"}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.collector import _join_models
-from monitoring.derived import JoulesPerToken, cpu_of_others
+from monitoring.derived import JoulesPerToken, LeftToCpu, cpu_of_others
 
 NAMES = ("gpu_joules_per_token", "gpu_joules_per_token_error")
 
@@ -53,12 +53,41 @@ def test_a_model_s_process_is_found_on_every_card() -> None:
         ],
     }
     assert _join_models(state) == {
-        "model_spilled_percent{model=a:7b}": 25.0,
-        "model_spilled_percent{model=b}": 0.0,
+        "model_process_vram_bytes{model=a:7b}": 150,
+        "model_process_vram_bytes{model=b}": None,
+        "model_process_vram_bytes{model=c}": None,
     }
-    assert _join_models({**state, "gpus": []}) == {}  # there is nowhere else to be
+    assert _join_models({**state, "gpus": []}) == {}
     _join_models(state)
     assert [each["process_vram_bytes"] for each in state["models"]] == [150, None, None]
+
+
+def left(seen: LeftToCpu, now: float, share: float | None, **state: Any) -> Any:
+    models = [] if share is None else [{"name": "a:7b", "gpu_share": share}]
+    found = seen.of(now, {"engine": {"up": True}, "gpus": [{}], "models": models, **state})
+    return tuple(found.values())
+
+
+def test_what_is_left_to_the_cpu_is_compared_with_what_was_before() -> None:
+    seen = LeftToCpu()
+    assert left(seen, 0.0, 1.0, gpus=[]) == ()  # there is nowhere else to be
+    assert left(seen, 1.0, 0.75) == (25.0, 0.0)
+    assert left(seen, 2.0, None) == ()
+    assert left(seen, 50.0, 0.5) == (50.0, 25.0)  # of its last load
+    assert left(seen, 100.0, 0.25) == (75.0, 50.0)  # one change after the other is one
+    assert left(seen, 699.0, 0.25) == (75.0, 50.0)
+    assert left(seen, 700.0, 0.25) == (75.0, 0.0)
+    assert left(seen, 800.0, 1.0) == (0.0, -75.0)
+    assert left(seen, 801.0, 1.0, engine={"up": False}) == ()
+
+
+def test_a_model_that_is_gone_for_long_is_on_no_cpu_and_then_no_series() -> None:
+    seen = LeftToCpu()
+    assert left(seen, 1.0, 0.5) == (50.0, 0.0)
+    assert left(seen, 2.0, None) == left(seen, 601.0, None) == ()
+    assert left(seen, 602.0, None) == left(seen, 901.0, None) == (0.0, 0.0)
+    assert left(seen, 902.0, None) == ()
+    assert left(seen, 5000.0, 0.25) == (75.0, 25.0)
 
 
 def test_other_processes_have_what_the_models_do_not() -> None:

@@ -118,6 +118,16 @@ def test_a_mistake_is_named_beside_its_field_and_nothing_is_stored(
     assert "Not a whole policy yet" in words.content.decode()
 
 
+@pytest.mark.parametrize("key", ["999", "99999999999999999999999", "x"])
+def test_a_channel_or_a_rule_that_is_not_there_is_a_mistake_in_its_field(staff: Client, key: str) -> None:
+    data = sent((0, [], 1), **{"steps-0-channels": key})
+    answer = staff.post("/alerts/escalation/new/", data)
+    assert answer.context["steps"].forms[0].errors["channels"]
+    answer = staff.post("/alerts/rules/new/", {"name": "Both", "kind": "composite", "members": key})
+    assert answer.context["form"].errors["members"]
+    assert not EscalationPolicy.objects.exists()
+
+
 def test_a_name_that_is_taken_is_said(staff: Client) -> None:
     EscalationPolicy.objects.create(name="Ops")
     page = staff.post("/alerts/escalation/new/", sent((0, [channel("Junior")], 1)))

@@ -14,6 +14,7 @@ import pytest
 import redis
 from django.conf import settings as django_settings
 from paho.mqtt.client import MQTTMessage
+from paho.mqtt.enums import MQTTErrorCode
 
 from monitoring import presence
 from monitoring.alerts.selectors import LAST_KEY
@@ -215,6 +216,18 @@ def test_it_comes_back_with_its_broker(
             with subscriber(broker, "#") as got:
                 wait_for(lambda: on(got, DEVICE.state_topic), "a state", 10)
             broker.stop()
+
+
+@needs_mosquitto
+def test_a_broker_that_goes_at_the_same_time_gets_no_goodbye(broker: Mosquitto, valkey: redis.Redis) -> None:
+    thread = Presence(channel(broker), DEVICE, valkey)
+    client = thread.channel.client("goodbye")
+    client.connect("127.0.0.1", broker.port)
+    wait_for(lambda: client.loop(0.1) or client.is_connected(), "it is connected", 10)
+    broker.stop()
+    thread._say_goodbye(client)  # it has not noticed yet
+    assert client.loop(0.1) != MQTTErrorCode.MQTT_ERR_SUCCESS
+    thread._say_goodbye(client)
 
 
 @needs_mosquitto

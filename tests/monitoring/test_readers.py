@@ -104,7 +104,43 @@ def test_the_inner_ends_of_containers_and_guests_are_no_interfaces_of_the_host(t
     reader = Network(roots(tmp_path))
     values = reader.read(1.0).values
     reader.close()
-    assert {name.partition("=")[2] for name in values} == {"eth0}", "wg0}"}
+    assert {name.partition("=")[2] for name in values if "{" in name} == {"eth0}", "wg0}"}
+
+
+def machine_traffic(folder: Path, interfaces: dict[str, str]) -> dict[str, float | None]:
+    """Of one whose interfaces each took in 1000 bytes in a second and sent 2000; name -> what sysfs has of it."""
+    (folder / "proc/net").mkdir(parents=True)
+    for name, kind in interfaces.items():
+        (folder / "sys/class/net" / name / kind).mkdir(parents=True)
+        (folder / "sys/class/net" / name / "type").write_text("65534\n" if kind == "tun_flags" else "1\n")
+    reader = Network(roots(folder))
+    for second in (1, 2):
+        lines = [
+            f"{name}: {second * 1000} 1 0 0 0 0 0 0 {second * 2000} 1 0 0 0 0 0 0\n" for name in interfaces
+        ]
+        (folder / "proc/net/dev").write_text("head\nhead\n" + "".join(lines))
+        values = reader.read(float(second)).values
+    reader.close()
+    assert len(values) == 2 * len(interfaces) + 2
+    return {name: value for name, value in values.items() if "total" in name}
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "n"),
+    [
+        ({"enp1s0": "device", "enp2s0": "device", "bond0": "lower_enp1s0", "bond0.10": "lower_bond0", "br0": "lower_bond0",
+          "wg0": "queues", "tun0": "tun_flags", "ifb0": "queues"}, 2),
+        ({"eth0": "queues", "tun0": "tun_flags", "eth0.5": "lower_eth0"}, 1),  # a container: nothing has a device
+        ({"tun0": "tun_flags"}, 0),
+    ],
+)  # fmt: skip
+def test_what_a_bond_a_vlan_or_a_vpn_carries_counts_once(
+    tmp_path: Path, interfaces: dict[str, str], n: int
+) -> None:
+    assert machine_traffic(tmp_path, interfaces) == {
+        "network_total_receive_bytes_per_s": n * 1000.0 or None,
+        "network_total_transmit_bytes_per_s": n * 2000.0 or None,
+    }
 
 
 def test_a_list_longer_than_a_page_is_read_whole() -> None:

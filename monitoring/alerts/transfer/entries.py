@@ -53,8 +53,7 @@ class File:
     def __init__(self, text: str) -> None:
         """Raises AlertsFileError for what leaves nothing to look at."""
         self.problems: list[str] = []
-        self._tree = _tree(text)
-        self._lines = _lines(text)
+        self._tree, self._lines = _parsed(text)
 
     def rows(self, key: str) -> list[tuple[str, Any]]:
         """(where it stands, what it is)."""
@@ -104,13 +103,37 @@ class File:
         return found
 
 
-def _tree(text: str) -> dict[str, Any]:
+class _Loader(yaml.SafeLoader):
+    """Refuses a mapping with a key twice: only the last of two values would count, and nobody would know."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set[str]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                line = key.start_mark.line + 1
+                raise AlertsFileError(
+                    [f"line {line}: {key.value}: it stands twice in one mapping: leave one out."]
+                )
+            seen.add(str(key.value) if isinstance(key, yaml.ScalarNode) else "")
+        return super().construct_mapping(node, deep)
+
+
+def _parsed(text: str) -> tuple[dict[str, Any], dict[str, list[int]]]:
+    """What the file says, and on which line each entry of each list begins."""
     if len(text) > MOST_CHARS:
         raise AlertsFileError([f"the file has more than {MOST_CHARS} characters."])
+    loader: Any = _Loader(text)
     try:
-        tree = yaml.safe_load(text)
+        node = loader.get_single_node()
+        if _size(node, {}) > MOST_CHARS:
+            raise AlertsFileError([f"its aliases (*name) stand for more than {MOST_CHARS} values."])
+        tree = loader.construct_document(node) if node is not None else None
+    except AlertsFileError:
+        raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise AlertsFileError([f"not valid YAML: {error}"]) from error
+    finally:
+        loader.dispose()
     if not isinstance(tree, dict) or not set(tree) <= set(LISTS):
         raise AlertsFileError([f"the file must be a mapping with some of the keys {', '.join(LISTS)}."])
     for key, rows in tree.items():
@@ -118,18 +141,23 @@ def _tree(text: str) -> dict[str, Any]:
             raise AlertsFileError([f"{key}: must be a list."])
         if rows and len(rows) > MOST_ENTRIES:
             raise AlertsFileError([f"{key}: more than {MOST_ENTRIES} entries."])
-    return tree
-
-
-def _lines(text: str) -> dict[str, list[int]]:
-    """On which line each entry of each list begins."""
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
-    pairs = node.value if isinstance(node, yaml.MappingNode) else []
-    return {
+    lines = {
         key.value: [each.start_mark.line + 1 for each in rows.value]
-        for key, rows in pairs
+        for key, rows in node.value
         if isinstance(rows, yaml.SequenceNode)
     }
+    return tree, lines
+
+
+def _size(node: Any, known: dict[int, int]) -> int:
+    """How many values a node is, with what its aliases stand for: a few lines of them can be billions. One that holds
+    itself is without end."""
+    if id(node) not in known:
+        known[id(node)] = MOST_CHARS + 1  # while it is being counted
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        inner = (each for part in parts for each in (part if isinstance(part, tuple) else (part,)))
+        known[id(node)] = 1 + sum(_size(each, known) for each in inner)
+    return known[id(node)]
 
 
 def sent(values: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 import { element, setText } from "../live/dom.js";
 import { draw, undraw } from "../plots.js";
 import { attach } from "./pointer.js";
-import { LEFT, RIGHT, formatOf, pixelOf, timeTicks, valueAxis } from "./scale.js";
+import { LEFT, RIGHT, axisTexts, formatOf, pixelOf, timeTicks, valueAxis } from "./scale.js";
 import { colourOf, extent, traces, valueAt } from "./traces.js";
 
 const TOP = 6, BOTTOM = 20, TICK_PX = 64;
@@ -64,12 +64,12 @@ export class Charts {
 
   paint(cards) {
     for (const card of cards) {
-      const { chart, plot, surface } = card, known = extent(chart, this.answer, this.view.window), { range, values } = valueAxis(...known, chart.unit), format = formatOf(chart.unit);
+      const { chart, plot, surface } = card, known = extent(chart, this.answer, this.view.window), { range, values } = valueAxis(...known, chart.unit);
       const axis = { zeroline: false, automargin: false, fixedrange: true, tickmode: "array", ticks: "" };
       const layout = {
         height: surface.clientHeight, width: surface.clientWidth, autosize: false, margin: { l: LEFT, r: RIGHT, t: TOP, b: BOTTOM }, showlegend: false, hovermode: false, dragmode: false,
         xaxis: { ...axis, ...this.timeAxis() },
-        yaxis: { ...axis, range, tickvals: values, ticktext: values.map((value) => format(value, false)) },
+        yaxis: { ...axis, range, tickvals: values, ticktext: axisTexts(values, chart.unit) },
       };
       card.none.hidden = known[0] !== undefined;
       draw(plot, { data: traces(chart, this.answer), layout, config: STILL });

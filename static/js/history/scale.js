@@ -6,8 +6,8 @@ const FORMATS = { "%": percent, B: bytes, "B/s": byteRate, ms: milliseconds, "°
 // On an axis (`exact` false) only what people know as part of the number stands with it; the chart's title has the unit.
 // There a large number is shortened ("43M"): counters have more digits than the room beside a plot.
 const compact = new Intl.NumberFormat(undefined, { notation: "compact", maximumSignificantDigits: 3 });
-const plain = (value, exact) => (!exact && Math.abs(value) >= 1e5 ? compact.format(value) : number(value, 2, exact));
-export const formatOf = (unit) => FORMATS[unit] ?? ((value, exact = true) => (value === null || value === undefined ? "–" : `${plain(value, exact)}${exact ? ` ${unit}` : ""}`.trim()));
+const plain = (value, exact) => (exact === false && Math.abs(value) >= 1e5 ? compact.format(value) : number(value, 2, exact));
+export const formatOf = (unit) => FORMATS[unit] ?? ((value, exact = true) => (value === null || value === undefined ? "–" : `${plain(value, exact)}${exact === true ? ` ${unit}` : ""}`.trim()));
 
 const MINUTE = 60, HOUR = 3600, DAY = 86400;
 const STEPS = [1, 5, 10, 15, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR];
@@ -59,6 +59,12 @@ export function valueAxis(low, high, unit) {
   const values = Array.from({ length: Math.round((end - start) / step) + 1 }, (_, i) => start + i * step);
   const top = unit === "%" && high <= 100 ? Math.min(end, 100) : end;
   return { range: [start, top + (top - start) * 0.04], values: values.filter((value) => value <= top) };
+}
+
+// What stands at the values of an axis: as many digits as it takes to tell neighbours apart.
+export function axisTexts(values, unit) {
+  const format = formatOf(unit), texts = (exact) => values.map((value) => format(value, exact));
+  return [false, 0, 1, 2, 3, 4, 5].map(texts).find((each) => new Set(each).size === each.length) ?? texts(6);
 }
 
 // The time under `x` px in a strip of `width` px that shows [from, to), and back.

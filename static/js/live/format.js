@@ -9,9 +9,11 @@ function digits(value, least, most) {
   return makers.get(key).format(value);
 }
 
-// Three significant digits: 0, 3.84 (`most` 2), 38.4, 384. On an axis (`exact` false) trailing zeros are left out.
+// Three significant digits: 0, 3.84 (`most` 2), 38.4, 384. On an axis (`exact` false) trailing zeros are left out; a number
+// as `exact` is how many digits there shall be.
 export function number(value, most = 1, exact = true) {
   if (!known(value)) return UNKNOWN;
+  if (typeof exact === "number") return digits(value, exact, exact);
   const size = Math.abs(value), fraction = size === 0 || size >= 99.95 ? 0 : size >= 9.995 ? Math.min(most, 1) : most;
   return digits(value, exact ? fraction : 0, fraction);
 }

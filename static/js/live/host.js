@@ -36,7 +36,7 @@ export function drawHost(root, note, sample) {
     ["Load 1, 5, 15 min", [v.load1, v.load5, v.load15].map((load) => number(load, 2).padStart(4)).join("  ")],
     ["iowait, steal", [v.cpu_iowait_percent, v.cpu_steal_percent].map((each) => percent(each).padStart(6)).join("  ")],
     ["Disks read, write", rates("disk_read_bytes_per_s", "disk_write_bytes_per_s")],
-    ["Network in, out", rates("network_receive_bytes_per_s", "network_transmit_bytes_per_s")],
+    ["Network in, out", [v.network_total_receive_bytes_per_s, v.network_total_transmit_bytes_per_s].map((rate) => byteRate(rate ?? null).padStart(9)).join("  ")],
     ["Hottest sensor", all(v, "temperature_celsius", () => 1) === null ? "none read" : celsius(all(v, "temperature_celsius", most))],
   ] : [], ([label]) => label, () => { const box = element("div"); box.append(element("span"), element("b")); return box; }, (node, [label, value]) => {
     setText(node.children[0], label);

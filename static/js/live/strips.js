@@ -51,7 +51,7 @@ export const strips = (w) => [
     lines: [line("cpu", "pressure_cpu_some_percent"), line("memory", "pressure_memory_full_percent"), line("io", "pressure_io_full_percent")] },
   { id: "disk", title: "Disk traffic", unit: "all disks", format: byteRate, least: 1e5, lines: [line("read", "disk_read_bytes_per_s"), line("write", "disk_write_bytes_per_s")] },
   { id: "disk-busy", title: "Disk busy", unit: "% of time, busiest", format: percent, top: 100, lines: [line("busy", "disk_util_percent", "max")] },
-  { id: "network", title: "Network", unit: "all interfaces", format: byteRate, least: 1e4, lines: [line("in", "network_receive_bytes_per_s"), line("out", "network_transmit_bytes_per_s")] },
+  { id: "network", title: "Network", unit: "of the machine", format: byteRate, least: 1e4, lines: [line("in", "network_total_receive_bytes_per_s"), line("out", "network_total_transmit_bytes_per_s")] },
   ...heatStrip(w),
 ];
 
