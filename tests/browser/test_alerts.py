@@ -56,10 +56,15 @@ def test_an_alert_fires_is_acknowledged_and_resolves_before_two_people(
     log = product.data_dir / "logs" / "alerts.log"
     assert len(re.findall(r"warning fired Memory", log.read_text())) == 1
 
-    # The threshold is set back: it resolves, for both.
+    # The threshold is set back: it resolves, for both, and in the admin.
+    admin = page.context.new_page()
+    admin.goto(f"{product.web_url}/admin/")
+    expect(admin.locator("#alert-strip")).to_contain_text("acknowledged by admin")
     set_memory_rule(page, product, fire_at="99.9", clear_at="99.5")
     expect(phone.locator("#alert header")).to_contain_text("resolved", timeout=RESOLVES_S)
     expect(phone.locator("#alert-strip .strip")).to_have_count(0)
+    expect(admin.locator("#alert-strip p")).to_have_count(0)
+    admin.close()
     expect(phone.locator("#alert-count")).to_be_hidden()
     expect(phone.locator(".timeline")).to_contain_text("resolved")
     page.goto(f"{product.web_url}/alerts/?state=resolved")
