@@ -26,7 +26,15 @@ CHARTS = (
     ("What each model holds", ("model_weights_bytes", "model_kv_cache_bytes", "model_buffers_bytes")),
     ("CPU of each model", ("model_process_cpu_percent", "cpu_others_percent")),
     ("Length of prompts and contexts", ("model_prompt_tokens", "model_context_tokens")),
-    ("Models on the CPU", ("engine_cpu_share_percent", "model_cpu_share_percent", "model_spilled_*percent")),
+    (
+        "Models on the CPU",
+        (
+            "engine_cpu_share_percent",
+            "model_cpu_share_percent",
+            "model_spilled_percent",
+            "model_spilled_more_percent",
+        ),
+    ),
     ("Memory", ("memory_*_bytes", "swap_used_bytes", "swap_total_bytes")),
     ("Swap traffic", ("swap_*_bytes_per_s",)),
     ("CPU cores", ("cpu_core_percent",)),

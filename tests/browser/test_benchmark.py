@@ -73,9 +73,11 @@ def test_a_run_is_started_from_the_form_watched_in_two_browsers_and_cancelled(
     cancel(page)
     expect(other.locator("#runs .badge").first).to_have_text("cancelled", timeout=20_000)
     expect(page.locator("#run")).to_contain_text("Cancelled by admin")
-    expect(page.locator(".figures")).to_contain_text("TTFT, median")  # what was measured is kept
+    expect(page.locator(".figures")).to_contain_text(
+        "TTFT, median", timeout=60_000
+    )  # what was measured is kept
     other.goto(url)
-    expect(other.locator(".figures")).to_contain_text("Output rate")
+    expect(other.locator(".figures")).to_contain_text("Output rate", timeout=60_000)
 
 
 def test_what_happened_before_the_page_was_connected_is_shown(page: Page, product: Product) -> None:
@@ -147,7 +149,7 @@ def test_downloads_baseline_compare_run_again_and_delete(page: Page, product: Pr
     expect(page.locator("#run .badge").first).to_have_text("done", timeout=120_000)
     page.click("#run >> text=Compare")
     expect(page.locator(".verdict")).to_contain_text("No difference shown")
-    expect(page.locator(".figures")).to_contain_text("TTFT, median")
+    expect(page.locator(".figures")).to_contain_text("TTFT, median", timeout=60_000)
     page.goto(first)
     page.click("text=Delete…")
     page.click("text=Keep it")

@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import redis
 import zstandard
@@ -255,6 +256,8 @@ def test_one_that_is_killed_leaves_no_backup_and_the_next_one_clears_up(
             wait_for(half.exists, "it packs")
             assert stat.S_IMODE(partial.stat().st_mode) == 0o700
             assert stat.S_IMODE(half.stat().st_mode) == 0o600
+            reader = psutil.Process(process.pid)
+            wait_for(lambda: any(each.path.endswith("/large") for each in reader.open_files()), "it reads on")
             (folder.path / "archive" / "large").unlink()
             with pytest.raises(CommandError, match="under way"):
                 command(folder, "backup", file)
