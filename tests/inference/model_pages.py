@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from django.db import transaction
 from django.test import Client
 
 from inference.catalogue.counting import count_use
@@ -63,5 +64,6 @@ def request_of(model: str, at: datetime, **more: Any) -> None:
     }
     row = InferenceRequest(**{**values, "model": model, "at": at, **more})
     row.failed = bool(row.error)
-    row.save()
-    count_use([row])
+    with transaction.atomic():
+        row.save()
+        count_use([row])
