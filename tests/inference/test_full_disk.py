@@ -1,8 +1,5 @@
 """Model jobs on a disk that fills while they write: the kernel refuses that a file grows, and nothing half-written is listed."""
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -10,6 +7,7 @@ import pytest
 from inference.jobs import execution
 from inference.models import JobState, ModelArchive, Variant
 from inference.work.engine import EngineClient
+from tests.disk import no_file_over
 from tests.inference.serving import Server
 from tests.inference.test_jobs import make_job, run_it
 
@@ -19,17 +17,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("engines", "valkey_
 @pytest.fixture
 def engines(engine: Server, settings: Any) -> None:
     settings.ENGINES = [{"kind": "embedded", "url": engine.url}]
-
-
-@contextmanager
-def no_file_over(n_bytes: int) -> Iterator[None]:
-    """Of this process and of those that it starts meanwhile; the engine runs already."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,11 @@
 
 import json
 import os
-import resource
 import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -79,17 +77,6 @@ print(json.dumps({
 }))
 """
 SETUP = "import django; django.setup()\n"
-
-
-@contextmanager
-def no_file_over(n_bytes: int) -> Iterator[None]:
-    """The kernel refuses that a file of this process grows beyond, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 class DataFolder:

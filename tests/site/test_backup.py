@@ -23,9 +23,10 @@ from django.core.management.base import CommandError
 
 from aicleaner_site.valkey import ValkeyServer
 from inference.gateway.records import STREAM
+from tests.disk import no_file_over
 from tests.product import wait_for
 from tests.site.conftest import Command
-from tests.site.data_folder import DataFolder, no_file_over
+from tests.site.data_folder import DataFolder
 
 
 @contextmanager

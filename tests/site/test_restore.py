@@ -18,11 +18,12 @@ from django.core.management import CommandError, call_command
 
 from aicleaner_site.valkey import ValkeyServer
 from inference.gateway.records import STREAM
+from tests.disk import no_file_over
 from tests.inference.logged import a_record
 from tests.product import wait_for
 from tests.site.backup_files import GOOD, write
 from tests.site.conftest import Command
-from tests.site.data_folder import RIGHT, DataFolder, no_file_over
+from tests.site.data_folder import RIGHT, DataFolder
 
 
 @pytest.fixture(scope="session")
